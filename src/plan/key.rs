@@ -262,16 +262,17 @@ impl Encoder {
     }
 
     fn copy_source(&mut self, source: &CopySource) {
-        let (kind, text) = match source {
-            CopySource::Path(path) => ("path", path),
-            CopySource::Inline { name, content } => {
-                self.text(name);
-                ("inline", content)
-            }
-            CopySource::Http(url) => ("http", url),
-            CopySource::Git(url) => ("git", url),
-        };
-        self.text(kind);
-        self.text(text);
+        match source {
+            CopySource::Path(path) => self.texts(["path", path]),
+            CopySource::Inline { name, content } => self.texts(["inline", name, content]),
+            CopySource::Http(url) => self.texts(["http", url]),
+            CopySource::Git(url) => self.texts(["git", url]),
+        }
+    }
+
+    fn texts<const N: usize>(&mut self, texts: [&str; N]) {
+        for text in texts {
+            self.text(text);
+        }
     }
 }
