@@ -297,7 +297,11 @@ impl Reader<'_> {
     fn trimmed(&mut self, name: &str, mark: char) -> Result<String, WordError> {
         let word = self.until(Some('}'), true)?.text;
         let Some(value) = (self.lookup)(name) else {
-            return Ok(if self.lexer.keep_unset { format!("${{{name}{mark}{word}}}") } else { String::new() });
+            return Ok(if self.lexer.keep_unset {
+                format!("${{{name}{mark}{word}}}")
+            } else {
+                String::new()
+            });
         };
         let (longest, pattern) = match word.strip_prefix(mark) {
             Some(pattern) => (true, pattern),
@@ -324,9 +328,7 @@ impl Reader<'_> {
             return Ok(format!("${{{name}/{pattern}/{replacement}}}"));
         }
         let pattern = Pattern::parse(&pattern)?;
-        pattern
-            .replace(&value.unwrap_or_default(), &replacement, every, SIZE_LIMIT)
-            .ok_or(WordError::TooLong)
+        pattern.replace(&value.unwrap_or_default(), &replacement, every, SIZE_LIMIT).ok_or(WordError::TooLong)
     }
 
     /// A variable's name; a number; or one special character, as in `$?`.
@@ -340,7 +342,8 @@ impl Reader<'_> {
             }
             Some('@' | '*' | '#' | '?' | '-' | '$' | '!') => name.extend(self.input.next()),
             _ => {
-                while let Some(part) = self.input.next_if(|c| c.is_alphabetic() || c.is_ascii_digit() || *c == '_')
+                while let Some(part) =
+                    self.input.next_if(|c| c.is_alphabetic() || c.is_ascii_digit() || *c == '_')
                 {
                     name.push(part);
                 }

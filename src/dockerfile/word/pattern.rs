@@ -83,7 +83,13 @@ impl Pattern {
 
     /// The value with its first or every match replaced; `None` when the
     /// result would be larger than `limit` bytes.
-    pub(super) fn replace(&self, value: &str, replacement: &str, every: bool, limit: usize) -> Option<String> {
+    pub(super) fn replace(
+        &self,
+        value: &str,
+        replacement: &str,
+        every: bool,
+        limit: usize,
+    ) -> Option<String> {
         let value: Vec<char> = value.chars().collect();
         let mut result = String::new();
         let mut copied = 0;
