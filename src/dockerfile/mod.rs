@@ -12,8 +12,17 @@
 //!
 //! Reference: the Dockerfile reference and BuildKit's frontend 1.26.
 
+mod arguments;
 mod ast;
 mod check;
+mod copy;
+mod directives;
+mod flags;
+mod heredoc;
+mod instruction;
+mod lexer;
+mod line;
+mod lint;
 mod parser;
 mod render;
 mod span;
