@@ -42,6 +42,27 @@ pub struct Diagnostic {
     pub hint: Option<String>,
 }
 
+impl Diagnostic {
+    /// Something the build is refused for.
+    pub fn error(span: Span, message: impl Into<String>) -> Self {
+        Self { severity: Severity::Error, check: None, message: message.into(), span, hint: None }
+    }
+
+    /// Something the build goes on after. `check` is the name of BuildKit's
+    /// build check; `""` for a warning that has none.
+    pub fn warning(check: &'static str, span: Span, message: impl Into<String>) -> Self {
+        let check = (!check.is_empty()).then_some(check);
+        Self { severity: Severity::Warning, check, message: message.into(), span, hint: None }
+    }
+
+    /// Adds what to do about it: lower case, no full stop.
+    #[must_use]
+    pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
 /// A Dockerfile's name and text, for drawing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Source {

@@ -5,11 +5,43 @@
 //! the target needs and which bases those need; the conductor fetches their
 //! configs; [`resolve`] finishes the plan. Variables are expanded here and
 //! never later.
+//!
+//! ```text
+//! Dockerfile + Options ─ globals ─→ graph ─→ drafts, one per needed stage ─→ BuildPlan
+//!                        ARG, FROM           metadata · run · mount · copy    key: names of results
+//! ```
+//!
+//! Mistakes are collected, with their places, and come all at once. What each
+//! instruction means is what BuildKit's Dockerfile frontend 1.26 makes of it.
 
+mod check;
+mod copy;
+mod draft;
+mod duration;
+mod expose;
+mod globals;
+mod graph;
+mod history;
+mod key;
+mod metadata;
+mod mount;
 mod op;
+mod options;
+mod path;
+mod report;
+mod resolve;
+mod run;
+mod scope;
+mod signal;
+mod source;
+#[cfg(test)]
+mod tests;
 
+pub use key::{StepKey, base_key, content_key, recipe_key};
 pub use op::{
     AddOptions, BindMount, BuildPlan, CacheMount, CacheSharing, Chmod, CopyFrom, CopyOp, CopySource, Mount,
     MountSource, Network, Op, RunOp, SecretMount, SshMount, Stage, StageBase, StageId, Step, StepId,
     TmpfsMount, WorkdirOp,
 };
+pub use options::{BaseImage, Bases, NamedContext, Options, Outline, PlanError};
+pub use resolve::{outline, resolve};

@@ -1,0 +1,362 @@
+//! Which stages and images the target needs, and what each stage is going to do.
+//!
+//! A stage may use earlier stages only, so the order of the Dockerfile is an order
+//! to build in. Stages the target does not reach are checked for their FROM line
+//! and no further, as in BuildKit.
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+
+use super::globals::Globals;
+use super::mount;
+use super::options::{Bases, NamedContext, Options, PlanError};
+use super::report::Report;
+use super::scope::expand;
+use super::{check, source};
+use crate::dockerfile::{
+    self, Diagnostic, Dockerfile, Instruction, InstructionKind, Span, Word, nearest, parse_trigger,
+};
+use crate::image::{Platform, Reference};
+
+/// All stages of the Dockerfile, and which of them are needed.
+#[derive(Debug)]
+pub(super) struct Graph<'a> {
+    pub(super) nodes: Vec<Node<'a>>,
+    /// The stage to build.
+    pub(super) target: usize,
+    /// Indexes of the stages to build, ascending.
+    pub(super) needed: BTreeSet<usize>,
+    /// Images that COPY --from and RUN --mount=from of those read.
+    pub(super) images: BTreeSet<Reference>,
+    /// Named contexts that they read.
+    pub(super) contexts: BTreeSet<String>,
+}
+
+/// One stage.
+#[derive(Debug)]
+pub(super) struct Node<'a> {
+    pub(super) ast: &'a dockerfile::Stage,
+    /// `stage-N` where it has none.
+    pub(super) name: String,
+    pub(super) base: Base,
+    pub(super) platform: Platform,
+    /// Triggers of the base, then its own.
+    pub(super) commands: Vec<Command<'a>>,
+}
+
+/// What a stage starts from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Base {
+    Scratch,
+    Stage(usize),
+    Image(Reference),
+    /// A `--build-context` has the stage's name: that is the stage now. `None` for
+    /// images, whose content is the base.
+    Replaced(String),
+    /// A `--build-context` that is no image has the base's name.
+    Unsupported(String),
+    /// The FROM line is wrong, which is said.
+    Broken,
+}
+
+/// An instruction to be done.
+#[derive(Debug)]
+pub(super) struct Command<'a> {
+    pub(super) instruction: Cow<'a, Instruction>,
+    /// It is an ONBUILD trigger of the base.
+    pub(super) triggered: bool,
+    /// The FROM line, for triggers whose text is not in the Dockerfile.
+    pub(super) place: Option<Span>,
+}
+
+impl<'a> Graph<'a> {
+    pub(super) fn build(
+        dockerfile: &'a Dockerfile,
+        options: &Options,
+        globals: &Globals,
+        bases: &Bases,
+        report: &mut Report,
+    ) -> Result<Self, PlanError> {
+        let target = target(dockerfile, options)?;
+        let mut graph = Self {
+            nodes: Vec::new(),
+            target,
+            needed: BTreeSet::new(),
+            images: BTreeSet::new(),
+            contexts: BTreeSet::new(),
+        };
+        for (index, stage) in dockerfile.stages.iter().enumerate() {
+            let from = FromLine { dockerfile, options, globals, earlier: &graph.nodes };
+            let node = from.node(index, stage, report);
+            graph.nodes.push(node);
+            let commands = graph.commands(index, options, bases, report);
+            graph.nodes[index].commands = commands;
+        }
+        graph.reach(options, report);
+        Ok(graph)
+    }
+
+    /// Triggers of the base, then the stage's own instructions.
+    fn commands(
+        &self,
+        index: usize,
+        options: &Options,
+        bases: &Bases,
+        report: &mut Report,
+    ) -> Vec<Command<'a>> {
+        let node = &self.nodes[index];
+        if matches!(node.base, Base::Replaced(_)) || source::replacement(options, node.ast).is_some() {
+            return Vec::new();
+        }
+        let mut commands = match &node.base {
+            Base::Image(reference) => {
+                let known = bases.get(&(reference.clone(), node.platform.clone()));
+                let triggers = known.map_or(&[][..], |base| &base.config.config.on_build);
+                image_triggers(triggers, node.ast.from.span, report)
+            }
+            Base::Stage(base) if source::replacement(options, self.nodes[*base].ast).is_none() => {
+                stage_triggers(self.nodes[*base].ast)
+            }
+            _ => Vec::new(),
+        };
+        commands.extend(node.ast.instructions.iter().map(|instruction| Command {
+            instruction: Cow::Borrowed(instruction),
+            triggered: false,
+            place: None,
+        }));
+        commands
+    }
+
+    /// Follows everything from the target on.
+    fn reach(&mut self, options: &Options, report: &mut Report) {
+        let mut waiting = vec![self.target];
+        while let Some(index) = waiting.pop() {
+            if !self.needed.insert(index) {
+                continue;
+            }
+            if let Base::Stage(base) = self.nodes[index].base {
+                waiting.push(base);
+            }
+            for (place, word) in froms(&self.nodes[index].commands) {
+                let mut say = |diagnostic: Diagnostic| {
+                    let span = place.unwrap_or(diagnostic.span);
+                    report.push(Diagnostic { span, ..diagnostic });
+                };
+                match self.source(options, index, &word) {
+                    Ok(Source::Stage(stage)) => waiting.push(stage),
+                    Ok(Source::Image(reference)) => drop(self.images.insert(reference)),
+                    Ok(Source::Named(name)) => drop(self.contexts.insert(name)),
+                    Ok(Source::Empty) => {}
+                    Err(diagnostic) => say(*diagnostic),
+                }
+            }
+        }
+    }
+
+    /// What a `--from` in stage `index` means.
+    pub(super) fn source(
+        &self,
+        options: &Options,
+        index: usize,
+        from: &FromName,
+    ) -> Result<Source, Box<Diagnostic>> {
+        let FromName { name, span, by_number } = from;
+        let error = |message: String| Box::new(Diagnostic::error(*span, message));
+        if name.contains('$') {
+            let hint = "give the stage an alias with `FROM … AS name`, where variables work";
+            return Err(Box::new(
+                error(format!("`from={name}`: variables do not work here")).with_hint(hint),
+            ));
+        }
+        let found = match name.parse::<usize>() {
+            Ok(number) if *by_number && number < self.nodes.len() => Some(number),
+            Ok(number) if *by_number => {
+                return Err(error(format!("there is no stage number {number}, they count from 0")));
+            }
+            _ => self.named(name),
+        };
+        let Some(stage) = found else {
+            return source::outside(options, name, *span);
+        };
+        if stage >= index {
+            let which = if stage == index { "the stage itself" } else { "a later stage" };
+            return Err(error(format!("`from={name}` is {which}; only earlier stages can be read")));
+        }
+        match &self.nodes[stage].base {
+            Base::Replaced(context) => source::context(options, context, *span),
+            _ => Ok(Source::Stage(stage)),
+        }
+    }
+
+    /// The last stage of that name.
+    fn named(&self, name: &str) -> Option<usize> {
+        let has_name = |node: &Node| node.ast.from.name.as_ref().is_some_and(|word| same(&word.text, name));
+        self.nodes.iter().rposition(has_name)
+    }
+}
+
+/// What a `--from` or `from=` means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    Stage(usize),
+    Image(Reference),
+    Named(String),
+    Empty,
+}
+
+/// A name after `--from=` or `from=`.
+#[derive(Clone, Debug)]
+pub(super) struct FromName {
+    pub(super) name: String,
+    pub(super) span: Span,
+    /// COPY may say a number, RUN --mount may not.
+    pub(super) by_number: bool,
+}
+
+impl FromName {
+    pub(super) fn of_copy(word: &Word) -> Self {
+        Self { name: word.text.clone(), span: word.span, by_number: true }
+    }
+}
+
+/// All names the commands read from, with the place that overrides theirs.
+fn froms(commands: &[Command<'_>]) -> Vec<(Option<Span>, FromName)> {
+    let of = |command: &Command<'_>| match &command.instruction.kind {
+        InstructionKind::Copy(_, from, _) => from.iter().map(FromName::of_copy).collect(),
+        InstructionKind::Run(flags, _, _) => flags.mounts.iter().filter_map(mount::from_name).collect(),
+        _ => Vec::new(),
+    };
+    commands.iter().flat_map(|command| of(command).into_iter().map(|from| (command.place, from))).collect()
+}
+
+fn target(dockerfile: &Dockerfile, options: &Options) -> Result<usize, PlanError> {
+    let Some(target) = options.target.as_ref().filter(|target| !target.is_empty()) else {
+        return dockerfile.stages.len().checked_sub(1).ok_or_else(|| {
+            let message = "the Dockerfile has no stage to build: it needs a FROM";
+            PlanError::Diagnostics(vec![Diagnostic::error(Span::default(), message)])
+        });
+    };
+    let names =
+        || dockerfile.stages.iter().map(|stage| stage.from.name.as_ref().map(|name| name.text.as_str()));
+    let found = names().rposition(|name| name.is_some_and(|name| same(name, target)));
+    found.ok_or_else(|| {
+        let known: Vec<&str> = names().flatten().collect();
+        PlanError::UnknownTarget {
+            target: target.clone(),
+            nearest: nearest(target, &known).map(str::to_owned),
+            stages: known.into_iter().map(str::to_owned).collect(),
+        }
+    })
+}
+
+fn image_triggers<'a>(triggers: &[String], from: Span, report: &mut Report) -> Vec<Command<'a>> {
+    let mut commands = Vec::new();
+    for text in triggers {
+        match parse_trigger(text) {
+            Ok(instruction) => {
+                let instruction = Cow::Owned(instruction);
+                commands.push(Command { instruction, triggered: true, place: Some(from) });
+            }
+            Err(diagnostics) => diagnostics.into_iter().for_each(|diagnostic| {
+                let message = format!("ONBUILD `{text}` of the base image: {}", diagnostic.message);
+                report.push(Diagnostic { span: from, message, ..diagnostic });
+            }),
+        }
+    }
+    commands
+}
+
+fn stage_triggers(base: &dockerfile::Stage) -> Vec<Command<'_>> {
+    let trigger = |instruction: &Instruction| matches!(instruction.kind, InstructionKind::Onbuild(..));
+    let triggers = base.instructions.iter().filter(|instruction| trigger(instruction));
+    triggers
+        .filter_map(|instruction| match &instruction.kind {
+            InstructionKind::Onbuild(_, inner) => Some(inner.as_ref()),
+            _ => None,
+        })
+        .map(|inner| Command { instruction: Cow::Borrowed(inner), triggered: true, place: None })
+        .collect()
+}
+
+/// Stage names compare without case.
+fn same(a: &str, b: &str) -> bool {
+    a.eq_ignore_ascii_case(b)
+}
+
+/// Reads FROM lines.
+struct FromLine<'a, 'b> {
+    dockerfile: &'a Dockerfile,
+    options: &'b Options,
+    globals: &'b Globals,
+    earlier: &'b [Node<'a>],
+}
+
+impl<'a> FromLine<'a, '_> {
+    fn node(&self, index: usize, ast: &'a dockerfile::Stage, report: &mut Report) -> Node<'a> {
+        let name = ast.from.name.as_ref().map_or_else(|| format!("stage-{index}"), |name| name.text.clone());
+        let image = self.image(ast, report);
+        let asked = self.platform(ast, report);
+        let base = match image {
+            Some(image) => self.base(ast, &image, report),
+            None => Base::Broken,
+        };
+        let platform = match &base {
+            Base::Stage(base) => self.earlier[*base].platform.clone(),
+            Base::Scratch => self.options.platform.clone(),
+            _ => asked.unwrap_or_else(|| self.options.platform.clone()),
+        };
+        Node { ast, name, base, platform, commands: Vec::new() }
+    }
+
+    fn image(&self, ast: &dockerfile::Stage, report: &mut Report) -> Option<String> {
+        let word = &ast.from.image;
+        let expansion = expand(&word.text, self.dockerfile.directives.escape, &self.globals.values);
+        let expansion = report.take(word.span, expansion)?;
+        let Globals { values, declared } = self.globals;
+        check::undefined_in_from(report, word, &expansion.unmatched, values, declared);
+        if expansion.value.is_empty() {
+            let hint = "declare the variable with `ARG name=default` before the first FROM";
+            let message = format!("`{}` gives no image name", word.text);
+            report.push(Diagnostic::error(word.span, message).with_hint(hint));
+            return None;
+        }
+        Some(expansion.value)
+    }
+
+    fn platform(&self, ast: &dockerfile::Stage, report: &mut Report) -> Option<Platform> {
+        let word = ast.from.platform.as_ref()?;
+        let Globals { values, declared } = self.globals;
+        let expansion = expand(&word.text, self.dockerfile.directives.escape, values);
+        let expansion = report.take(word.span, expansion)?;
+        let name = ast.from.name.as_ref().map_or("", |name| &name.text);
+        check::undefined_in_from(report, word, &expansion.unmatched, values, declared);
+        check::from_platform(report, word, &expansion, values.get("TARGETPLATFORM"), name);
+        if expansion.value.is_empty() {
+            report.error(word.span, format!("`--platform={}` gives no platform", word.text));
+            return None;
+        }
+        report.take(word.span, expansion.value.parse())
+    }
+
+    fn base(&self, ast: &dockerfile::Stage, image: &str, report: &mut Report) -> Base {
+        match source::replacement(self.options, ast) {
+            Some((_, NamedContext::Image(reference))) => return Base::Image(reference.clone()),
+            Some((name, _)) => return Base::Replaced(name.to_owned()),
+            None => {}
+        }
+        let earlier = |node: &Node| node.ast.from.name.as_ref().is_some_and(|name| same(&name.text, image));
+        if let Some(base) = self.earlier.iter().rposition(earlier) {
+            return Base::Stage(base);
+        }
+        if image == "scratch" {
+            return Base::Scratch;
+        }
+        let span = ast.from.image.span;
+        let Some(reference) = report.take(span, image.parse::<Reference>()) else { return Base::Broken };
+        match source::for_image(self.options, &reference) {
+            None => Base::Image(reference),
+            Some((_, NamedContext::Image(other))) => Base::Image(other.clone()),
+            Some((name, _)) => Base::Unsupported(name.to_owned()),
+        }
+    }
+}
