@@ -1,0 +1,168 @@
+//! /proc, /sys and /dev of a RUN: what Docker gives, as far as a user
+//! namespace can.
+//!
+//! Device nodes cannot be made there, so the host's are bound one by one onto
+//! a small tmpfs. Where the id map is the identity, root inside owns /proc/sys
+//! and /sys to the eye of the kernel: so both become read-only, and RUN has no
+//! capability to undo that.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
+use std::path::Path;
+
+use nix::mount::{MntFlags, MsFlags, umount2};
+use rustix::fs::FileType;
+
+use super::message::Failure;
+use super::mounts::{self, INERT, link, open_path};
+use super::target::{Rooted, Want, file_type};
+
+/// What Docker hides: it tells of the host, or is dangerous.
+const MASKED: [&str; 12] = [
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/sys/devices/virtual/powercap",
+    "/sys/firmware",
+];
+
+const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+const NODES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
+
+const LINKS: [(&str, &str); 6] = [
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+    ("core", "/proc/kcore"),
+    ("ptmx", "pts/ptmx"),
+];
+
+/// Mounts all three, with `scripts` below /dev/pipes.
+pub(super) fn mount_all(rooted: &mut Rooted, scripts: &[(String, Vec<u8>)]) -> Result<(), Failure> {
+    mount_proc(rooted).map_err(|error| Failure::new("mount", "/proc", &error))?;
+    mount_sys(rooted).map_err(|error| Failure::new("mount", "/sys", &error))?;
+    hide(rooted)?;
+    let dev = mount_dev(rooted).map_err(|error| Failure::new("mount", "/dev", &error))?;
+    write_scripts(&dev, scripts).map_err(|error| Failure::new("write scripts to", "/dev/pipes", &error))
+}
+
+/// A new /proc shows this pid namespace only. Where the outer one is partly
+/// masked the kernel refuses a new one (EPERM), and the outer is bound.
+fn mount_proc(rooted: &mut Rooted) -> io::Result<()> {
+    let target = rooted.place(Path::new("/proc"), Want::Directory)?;
+    match mounts::new("proc", &target, INERT, "") {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            mounts::bind(&open_path(Path::new("/proc"))?, &target)
+        }
+        other => other,
+    }
+}
+
+/// The outer /sys, read-only, or none: hardly a build looks at it.
+fn mount_sys(rooted: &mut Rooted) -> io::Result<()> {
+    let target = rooted.place(Path::new("/sys"), Want::Directory)?;
+    let Ok(outer) = open_path(Path::new("/sys")) else { return Ok(()) };
+    if mounts::bind(&outer, &target).is_err() {
+        return Ok(());
+    }
+    let mounted = rooted.place(Path::new("/sys"), Want::Directory)?;
+    if mounts::read_only(&mounted).is_err() {
+        umount2(&link(&mounted), MntFlags::MNT_DETACH)?;
+    }
+    Ok(())
+}
+
+fn hide(rooted: &mut Rooted) -> Result<(), Failure> {
+    for path in MASKED {
+        mask(rooted, path).map_err(|error| Failure::new("mask", path, &error))?;
+    }
+    for path in READ_ONLY {
+        freeze(rooted, path).map_err(|error| Failure::new("make read-only", path, &error))?;
+    }
+    Ok(())
+}
+
+fn mask(rooted: &mut Rooted, path: &str) -> io::Result<()> {
+    let Some(target) = rooted.find(path)? else { return Ok(()) };
+    if file_type(target.as_fd())? == FileType::Directory {
+        return mounts::new("tmpfs", &target, INERT | MsFlags::MS_RDONLY, "mode=755,size=4k");
+    }
+    mounts::bind(&open_path(Path::new("/dev/null"))?, &target)
+}
+
+fn freeze(rooted: &mut Rooted, path: &str) -> io::Result<()> {
+    let Some(target) = rooted.find(path)? else { return Ok(()) };
+    mounts::bind(&target, &target)?;
+    match rooted.find(path)? {
+        Some(mounted) => mounts::read_only(&mounted),
+        None => Ok(()),
+    }
+}
+
+fn mount_dev(rooted: &mut Rooted) -> io::Result<OwnedFd> {
+    let dev = Path::new("/dev");
+    let target = rooted.place(dev, Want::Directory)?;
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_STRICTATIME;
+    mounts::new("tmpfs", &target, flags, "mode=755,size=65536k")?;
+    let mounted = rooted.place(dev, Want::Directory)?;
+    let inside = link(&mounted);
+    for name in NODES {
+        // A build container without, say, /dev/tty has none to give.
+        let Ok(node) = open_path(&dev.join(name)) else { continue };
+        fs::File::create(inside.join(name))?;
+        mounts::bind(&node, &open_path(&inside.join(name))?)?;
+    }
+    for (name, target) in LINKS {
+        symlink(target, inside.join(name))?;
+    }
+    mount_below(&inside, "shm", "tmpfs", INERT, &["mode=1777,size=65536k"])?;
+    let pts = ["newinstance,ptmxmode=0666,mode=0620,gid=5", "newinstance,ptmxmode=0666,mode=0620"];
+    // Neither is needed by a build that does not ask for a terminal or a queue,
+    // and some kernels are built without them.
+    let _ = mount_below(&inside, "pts", "devpts", MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC, &pts);
+    let _ = mount_below(&inside, "mqueue", "mqueue", INERT, &[""]);
+    Ok(mounted)
+}
+
+/// Mounts with the first of `options` that the kernel takes.
+fn mount_below(dev: &Path, name: &str, kind: &str, flags: MsFlags, options: &[&str]) -> io::Result<()> {
+    fs::create_dir(dev.join(name))?;
+    let target = open_path(&dev.join(name))?;
+    let mut result = Ok(());
+    for options in options {
+        result = mounts::new(kind, &target, flags, options);
+        if result.is_ok() {
+            break;
+        }
+    }
+    result
+}
+
+fn write_scripts(dev: &OwnedFd, scripts: &[(String, Vec<u8>)]) -> io::Result<()> {
+    if scripts.is_empty() {
+        return Ok(());
+    }
+    let pipes = link(dev).join("pipes");
+    fs::create_dir(&pipes)?;
+    for (name, body) in scripts {
+        if name.is_empty() || name.contains('/') || name.starts_with('.') {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let path = pipes.join(name);
+        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o755).open(&path)?;
+        io::Write::write_all(&mut file, body)?;
+        file.set_permissions(fs::Permissions::from_mode(0o755))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,128 @@
+//! The seccomp filters of a RUN.
+//!
+//! Three of them, because a compiled filter has one answer, and the kernel
+//! takes the strictest answer of all:
+//! - syncs succeed without doing anything. A step's files are packed right
+//!   after it; what a crash would lose is the whole step anyway;
+//! - what Docker's default profile refuses and missing capabilities do not;
+//! - clone3 does not exist, because a filter cannot see its flags (libc falls
+//!   back to clone, as under Docker).
+//!
+//! A foreign architecture (32-bit programs) passes: the filters must not kill
+//! it, and what they refuse there is refused by missing capabilities too, but
+//! for a user namespace of its own.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use nix::libc;
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+};
+
+use super::sys;
+
+const SUCCEED: [i64; 6] = [
+    libc::SYS_fsync,
+    libc::SYS_fdatasync,
+    libc::SYS_sync,
+    libc::SYS_syncfs,
+    libc::SYS_msync,
+    libc::SYS_sync_file_range,
+];
+
+/// What of Docker's refusals counts without capabilities.
+const REFUSE: [i64; 23] = [
+    libc::SYS_add_key,
+    libc::SYS_keyctl,
+    libc::SYS_request_key,
+    libc::SYS_bpf,
+    libc::SYS_perf_event_open,
+    libc::SYS_userfaultfd,
+    libc::SYS_kexec_load,
+    libc::SYS_kexec_file_load,
+    libc::SYS_open_by_handle_at,
+    libc::SYS_init_module,
+    libc::SYS_finit_module,
+    libc::SYS_delete_module,
+    libc::SYS_acct,
+    libc::SYS_quotactl,
+    libc::SYS_swapon,
+    libc::SYS_swapoff,
+    libc::SYS_reboot,
+    libc::SYS_setns,
+    libc::SYS_lookup_dcookie,
+    libc::SYS_vhangup,
+    libc::SYS_io_uring_setup,
+    libc::SYS_io_uring_enter,
+    libc::SYS_io_uring_register,
+];
+
+/// Installs them on this thread, which needs CAP_SYS_ADMIN.
+pub(super) fn install() -> io::Result<()> {
+    for program in programs()? {
+        sys::install_filter(&program)?;
+    }
+    Ok(())
+}
+
+fn programs() -> io::Result<[BpfProgram; 3]> {
+    let succeed = SUCCEED.map(|call| (call, Vec::new())).into();
+    let mut refuse: BTreeMap<i64, Vec<SeccompRule>> = REFUSE.map(|call| (call, Vec::new())).into();
+    let new_user = u64::try_from(libc::CLONE_NEWUSER).expect("a positive flag");
+    for call in [libc::SYS_clone, libc::SYS_unshare] {
+        refuse.insert(call, vec![rule(0, SeccompCmpOp::MaskedEq(new_user), new_user)?]);
+    }
+    // A terminal that the builder shares must not be typed into (TIOCSTI), nor
+    // pasted into (TIOCLINUX).
+    let ioctls = [libc::TIOCSTI, libc::TIOCLINUX]
+        .into_iter()
+        .map(|request| rule(1, SeccompCmpOp::MaskedEq(0xffff_ffff), request as u64))
+        .collect::<io::Result<_>>()?;
+    refuse.insert(libc::SYS_ioctl, ioctls);
+    let absent = [(libc::SYS_clone3, Vec::new())].into();
+    Ok([compile(succeed, 0)?, compile(refuse, libc::EPERM)?, compile(absent, libc::ENOSYS)?])
+}
+
+fn rule(argument: u8, operator: SeccompCmpOp, value: u64) -> io::Result<SeccompRule> {
+    SeccompCondition::new(argument, SeccompCmpArgLen::Qword, operator, value)
+        .and_then(|condition| SeccompRule::new(vec![condition]))
+        .map_err(io::Error::other)
+}
+
+fn compile(rules: BTreeMap<i64, Vec<SeccompRule>>, errno: i32) -> io::Result<BpfProgram> {
+    let errno = SeccompAction::Errno(errno.cast_unsigned());
+    let architecture = std::env::consts::ARCH.try_into().map_err(io::Error::other)?;
+    let filter = SeccompFilter::new(rules, SeccompAction::Allow, errno, architecture);
+    let mut program: BpfProgram = filter.and_then(TryInto::try_into).map_err(io::Error::other)?;
+    let_foreign_pass(&mut program)?;
+    Ok(program)
+}
+
+/// seccompiler's programs begin: load the architecture, skip one if it is
+/// ours, kill. The third instruction becomes "allow".
+fn let_foreign_pass(program: &mut BpfProgram) -> io::Result<()> {
+    const RETURN: u16 = 0x06;
+    match program.get_mut(2) {
+        Some(instruction)
+            if instruction.code == RETURN && instruction.k == libc::SECCOMP_RET_KILL_PROCESS =>
+        {
+            instruction.k = libc::SECCOMP_RET_ALLOW;
+            Ok(())
+        }
+        _ => Err(io::Error::other("the compiled filter has another shape than expected")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn compiles() {
+        for program in programs().unwrap() {
+            assert!(program.len() < 4096, "the kernel's limit is BPF_MAXINSNS");
+            assert!(program.iter().all(|step| step.code != 0x06 || step.k != libc::SECCOMP_RET_KILL_PROCESS));
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! The stub: this program executed again for one RUN.
+//!
+//! It comes from a sealed copy of the executable in memory, so that nothing a
+//! RUN does to `/proc/PID/exe` reaches the file on the host (CVE-2019-5736),
+//! and with an empty environment, so that no copy of the builder's memory
+//! comes near a RUN. Its order comes over the socket that is its stdin.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+
+use nix::libc;
+use nix::sys::prctl;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::WaitStatus;
+use nix::unistd::{self, Pid};
+
+use super::child::become_program;
+use super::message::{Failure, FailureKind, Message, Order, receive, send};
+use super::probe::RUN_NAMESPACES;
+use super::spec::{Exit, RunSpec};
+use super::supervise::Signals;
+use super::sys::{self, Side};
+
+/// What the stub is called, and its only argument.
+pub(super) const NAME: &str = "coracle-run";
+pub(super) const MARKER: &str = "--coracle-run-stub";
+
+/// To be called first by every program that uses the sandbox, with its whole
+/// argument vector: when this process is the re-executed stub it carries one
+/// RUN to its end and gives the exit code of the process; otherwise nothing.
+pub fn stub(arguments: &[OsString]) -> Option<u8> {
+    match arguments {
+        [name, marker] if name == NAME && marker == MARKER => Some(carry()),
+        _ => None,
+    }
+}
+
+fn carry() -> u8 {
+    let Ok(channel) = io::stdin().as_fd().try_clone_to_owned() else { return 125 };
+    let mut channel = UnixStream::from(channel);
+    let message = match carry_order(&mut channel) {
+        Ok(exit) => exit.into(),
+        Err(failure) => Message::Failed(failure),
+    };
+    u8::from(send(&mut channel, &message).is_err())
+}
+
+fn carry_order(channel: &mut UnixStream) -> Result<Exit, Failure> {
+    let order: Order =
+        receive(channel).map_err(|error| Failure::new("read", "the order of the builder", &error))?;
+    let builder = Pid::from_raw(order.builder);
+    let (signals, lifeline, tether) =
+        settle(builder).map_err(|error| Failure::new("set up", "the process", &error))?;
+    let spec = order.into_spec();
+    let child = match clone_for(&spec)? {
+        Side::Child => {
+            drop(tether);
+            let channel = channel.try_clone();
+            match channel {
+                Ok(channel) => become_program(&spec, channel, &lifeline),
+                Err(_) => sys::exit_now(125),
+            }
+        }
+        Side::Parent(child) => child,
+    };
+    drop((spec, lifeline));
+    let status = signals.wait_for(child, &mut |_, _| {
+        // Asked to end, by the builder or by its death: pid 1 takes all with
+        // it. It may have ended by itself just now.
+        let _ = kill(child, Signal::SIGKILL);
+    });
+    drop(tether);
+    match status {
+        Ok(WaitStatus::Signaled(_, signal, _)) => Ok(Exit::Signal(signal as i32)),
+        Ok(WaitStatus::Exited(_, code)) => Ok(Exit::Code(code)),
+        Ok(_) => Ok(Exit::Code(125)),
+        Err(error) => Err(Failure::new("wait for", "the program", &error)),
+    }
+}
+
+/// Out of sight for a RUN, and bound to the builder's life.
+fn settle(builder: Pid) -> io::Result<(Signals, io::PipeReader, io::PipeWriter)> {
+    prctl::set_dumpable(false)?;
+    prctl::set_name(c"coracle-run")?;
+    let signals = Signals::hold_end()?;
+    prctl::set_pdeathsig(Signal::SIGTERM)?;
+    if unistd::getppid() != builder {
+        sys::exit_now(125);
+    }
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+    let (lifeline, tether) = io::pipe()?;
+    Ok((signals, lifeline, tether))
+}
+
+fn clone_for(spec: &RunSpec) -> Result<Side, Failure> {
+    let network = if spec.network_none { libc::CLONE_NEWNET } else { 0 };
+    sys::clone_process(RUN_NAMESPACES | network).map_err(|error| {
+        let failure = Failure::new("make", "the namespaces", &error);
+        let kind = if spec.network_none { FailureKind::Network } else { FailureKind::Prepare };
+        Failure { kind, ..failure }
+    })
+}
