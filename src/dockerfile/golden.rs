@@ -44,7 +44,7 @@ fn compare(directory: &Path) -> Option<String> {
     (found != expected).then(|| format!("{case} (- expected, + found):\n{}", difference(&expected, &found)))
 }
 
-/// Lines only one side has, in order; equal lines between them are kept.
+/// Lines only one side has, in order, with two equal lines around each.
 fn difference(expected: &str, found: &str) -> String {
     let left: Vec<&str> = expected.lines().collect();
     let right: Vec<&str> = found.lines().collect();
@@ -58,20 +58,25 @@ fn difference(expected: &str, found: &str) -> String {
             };
         }
     }
-    let (mut i, mut j, mut out) = (0, 0, String::new());
+    let (mut i, mut j) = (0, 0);
+    let mut rows: Vec<(char, &str)> = Vec::new();
     while i < left.len() || j < right.len() {
         if i < left.len() && j < right.len() && left[i] == right[j] {
-            writeln!(out, "    {}", left[i]).unwrap();
+            rows.push((' ', left[i]));
             (i, j) = (i + 1, j + 1);
         } else if j == right.len() || (i < left.len() && common[i + 1][j] >= common[i][j + 1]) {
-            writeln!(out, "  - {}", left[i]).unwrap();
+            rows.push(('-', left[i]));
             i += 1;
         } else {
-            writeln!(out, "  + {}", right[j]).unwrap();
+            rows.push(('+', right[j]));
             j += 1;
         }
     }
-    out
+    let near = |index: usize| {
+        rows.iter().enumerate().any(|(other, (mark, _))| *mark != ' ' && index.abs_diff(other) <= 2)
+    };
+    let shown = rows.iter().enumerate().filter(|(index, _)| near(*index));
+    shown.map(|(_, (mark, line))| format!("  {mark} {line}\n")).collect()
 }
 
 /// Tree and diagnostics as text.
