@@ -3,7 +3,7 @@
 
 use super::heredoc::{self, Opening};
 use super::line::{Fragment, Line};
-use super::span::{Diagnostic, Position, Span};
+use super::span::{Diagnostic, Position, Span, shown};
 
 /// What BuildKit's line scanner takes, in bytes without the newline.
 const LINE_LIMIT: usize = 65_535;
@@ -175,8 +175,8 @@ fn continued(content: &str, escape: char) -> Option<&str> {
 }
 
 fn unterminated(opening: &Opening, place: Span, rest: &[&str], first: usize) -> Diagnostic {
-    let name = &opening.name;
-    let almost = rest.iter().position(|line| line.trim() == name.trim());
+    let name = shown(&opening.name);
+    let almost = rest.iter().position(|line| line.trim() == opening.name.trim());
     let hint = match almost {
         Some(index) => format!(
             "line {} has white space beside `{name}`; the end marker must stand alone{}",
