@@ -160,7 +160,7 @@ fn no_path_of_one_machine() -> Result<(), String> {
     Ok(())
 }
 
-/// `part` as a path of its own: `/work/x`, not `a/work/x`.
+/// `part` as a path of its own, not as the tail of another one.
 fn mentions(line: &str, part: &str) -> bool {
     line.match_indices(part).any(|(at, _)| {
         let before = line[..at].chars().next_back();

@@ -241,9 +241,15 @@ fn program() -> &'static Path {
         let directory = tempfile::Builder::new().prefix("coracle-program-").tempdir().unwrap();
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let path = directory.path().join("coracle");
-        fs::copy(env!("CARGO_BIN_EXE_coracle"), &path).unwrap();
+        fs::copy(built(), &path).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
         (directory, path)
     });
     path
+}
+
+/// What cargo built; a copy of the tests for another user has it beside itself.
+fn built() -> PathBuf {
+    let beside = std::env::current_exe().unwrap().with_file_name("coracle");
+    if beside.is_file() { beside } else { PathBuf::from(env!("CARGO_BIN_EXE_coracle")) }
 }
