@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::image::{Digest, Platform, Reference};
+use crate::plan::Network;
 use crate::secret::Secret;
 
 /// One build, fully decided: no environment, no defaults left to find.
@@ -45,6 +46,8 @@ pub struct BuildRequest {
     pub source_date_epoch: Option<i64>,
     /// `--add-host`: lines for RUN's hosts file.
     pub extra_hosts: Vec<(String, String)>,
+    /// `--network`: what of the network RUN sees unless it says otherwise.
+    pub network: Network,
     /// Check everything, log in, print the plan, build nothing.
     pub dry_run: bool,
 }

@@ -1,0 +1,247 @@
+//! The command line as clap reads it: raw values, one field per flag.
+//! What they mean is decided in `request`; what is refused, in `refused`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Builds and pushes container images: no daemon, no privileged mode.
+#[derive(Debug, Parser)]
+#[command(name = "coracle", version, max_term_width = 100)]
+pub(super) struct CommandLine {
+    /// What to do.
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+/// The commands there are.
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Build an image, and push it or write it where asked
+    Build(Box<BuildArguments>),
+    /// Read a Dockerfile and say what is wrong with it; builds nothing
+    Check(CheckArguments),
+    /// List the images in the state directory
+    #[command(visible_alias = "ls")]
+    Images(ImagesArguments),
+    /// Print the version
+    Version,
+}
+
+/// `coracle build`: the flags of `docker buildx build`, and ours.
+#[derive(Debug, Args)]
+pub(super) struct BuildArguments {
+    /// Directory that COPY reads
+    pub(super) context: PathBuf,
+
+    /// Name of the image, `[registry/]repository[:tag]` (repeat)
+    #[arg(short, long = "tag", value_name = "NAME")]
+    pub(super) tags: Vec<String>,
+    /// Dockerfile; `-` reads it from standard input [default: CONTEXT/Dockerfile]
+    #[arg(short, long, value_name = "PATH")]
+    pub(super) file: Option<PathBuf>,
+    /// Stage to build [default: the last one]
+    #[arg(long, value_name = "STAGE")]
+    pub(super) target: Option<String>,
+    /// Value of an ARG; without a value it comes from the environment (repeat)
+    #[arg(long = "build-arg", value_name = "NAME[=VALUE]")]
+    pub(super) build_args: Vec<String>,
+    /// Further context: a directory or `docker-image://REF` (repeat)
+    #[arg(long = "build-context", value_name = "NAME=SOURCE")]
+    pub(super) build_contexts: Vec<String>,
+    /// Label of the image (repeat)
+    #[arg(long = "label", value_name = "KEY=VALUE")]
+    pub(super) labels: Vec<String>,
+    /// Annotation of the manifest (repeat)
+    #[arg(long = "annotation", value_name = "KEY=VALUE")]
+    pub(super) annotations: Vec<String>,
+    /// Platform to build for [default: this machine's]
+    #[arg(long = "platform", value_name = "OS/ARCH", value_delimiter = ',')]
+    pub(super) platforms: Vec<String>,
+    /// Secret for RUN --mount=type=secret (repeat)
+    #[arg(long = "secret", value_name = "id=ID,src=PATH|env=NAME")]
+    pub(super) secrets: Vec<String>,
+    /// SSH agent for RUN --mount=type=ssh (not supported yet)
+    #[arg(long = "ssh", value_name = "ID[=SOCKET]")]
+    pub(super) ssh: Vec<String>,
+    /// Entitlement: `network.host` is always granted
+    #[arg(long = "allow", value_name = "ENTITLEMENT", value_delimiter = ',')]
+    pub(super) allow: Vec<String>,
+
+    /// Network of RUN
+    #[arg(long, value_name = "default|none|host", default_value = "default")]
+    pub(super) network: String,
+    /// Further line of RUN's hosts file (repeat)
+    #[arg(long = "add-host", value_name = "HOST:IP")]
+    pub(super) add_hosts: Vec<String>,
+    /// Limits of RUN (not supported)
+    #[arg(long = "ulimit", value_name = "LIMIT")]
+    pub(super) ulimits: Vec<String>,
+    /// Size of /dev/shm (not supported)
+    #[arg(long = "shm-size", value_name = "BYTES")]
+    pub(super) shm_size: Option<String>,
+    /// Accepted, without effect
+    #[arg(long = "cgroup-parent", value_name = "PATH")]
+    pub(super) cgroup_parent: Option<String>,
+
+    /// Execute every step
+    #[arg(long)]
+    pub(super) no_cache: bool,
+    /// Execute every step of these stages
+    #[arg(long = "no-cache-filter", value_name = "STAGE", value_delimiter = ',')]
+    pub(super) no_cache_filter: Vec<String>,
+    /// Ask the registry for the base images even when they are known
+    #[arg(long)]
+    pub(super) pull: bool,
+    /// Remote cache to read (not supported yet)
+    #[arg(long = "cache-from", value_name = "SPEC")]
+    pub(super) cache_from: Vec<String>,
+    /// Remote cache to write (not supported yet)
+    #[arg(long = "cache-to", value_name = "SPEC")]
+    pub(super) cache_to: Vec<String>,
+
+    /// Push the image to every --tag
+    #[arg(long)]
+    pub(super) push: bool,
+    /// Hand the image to a daemon (there is none)
+    #[arg(long)]
+    pub(super) load: bool,
+    /// Write the image: `type=oci|docker,dest=PATH`, `type=image[,push=true]`, `type=registry` (repeat)
+    #[arg(short, long = "output", value_name = "SPEC")]
+    pub(super) outputs: Vec<String>,
+    /// Write the image id (the config's digest) to this file
+    #[arg(long, value_name = "PATH")]
+    pub(super) iidfile: Option<PathBuf>,
+    /// Write digests and names as JSON to this file
+    #[arg(long, value_name = "PATH")]
+    pub(super) metadata_file: Option<PathBuf>,
+    /// How progress looks
+    #[arg(long, value_name = "auto|plain|tty|rawjson|quiet", default_value = "auto")]
+    pub(super) progress: String,
+    /// Print nothing but the digest and errors
+    #[arg(short, long)]
+    pub(super) quiet: bool,
+
+    /// Attestation (not supported yet; `false` is accepted)
+    #[arg(long, value_name = "SPEC", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(super) sbom: Option<String>,
+    /// Attestation (not supported yet; `false` is accepted)
+    #[arg(long, value_name = "SPEC", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(super) provenance: Option<String>,
+    /// Attestation (not supported yet; `type=…,disabled=true` is accepted)
+    #[arg(long = "attest", value_name = "SPEC")]
+    pub(super) attests: Vec<String>,
+    /// What to do: build, or check the Dockerfile only
+    #[arg(long, value_name = "build|check|outline|targets", default_value = "build")]
+    pub(super) call: String,
+    /// Same as --call=check
+    #[arg(long)]
+    pub(super) check: bool,
+
+    /// Registry that is spoken to over plain HTTP or with an unverified certificate (repeat)
+    #[arg(long = "insecure-registry", value_name = "HOST[:PORT]")]
+    pub(super) insecure_registries: Vec<String>,
+    /// How RUN is isolated [default: the best this machine allows]
+    #[arg(long, value_name = "RUNG")]
+    pub(super) isolation: Option<String>,
+    /// State directory [default: CORACLE_STATE_DIR, else the user's data directory]
+    #[arg(long, value_name = "PATH")]
+    pub(super) state_dir: Option<PathBuf>,
+    /// Say why each step runs or does not (not supported yet)
+    #[arg(long)]
+    pub(super) explain: bool,
+}
+
+/// `coracle check`.
+#[derive(Clone, Debug, Args)]
+pub(super) struct CheckArguments {
+    /// Directory that holds the Dockerfile
+    #[arg(default_value = ".")]
+    pub(super) context: PathBuf,
+    /// Dockerfile; `-` reads it from standard input [default: CONTEXT/Dockerfile]
+    #[arg(short, long, value_name = "PATH")]
+    pub(super) file: Option<PathBuf>,
+}
+
+/// `coracle images`.
+#[derive(Clone, Debug, Args)]
+pub(super) struct ImagesArguments {
+    /// State directory [default: CORACLE_STATE_DIR, else the user's data directory]
+    #[arg(long, value_name = "PATH")]
+    pub(super) state_dir: Option<PathBuf>,
+    /// Print names only
+    #[arg(short, long)]
+    pub(super) quiet: bool,
+}
+
+impl BuildArguments {
+    /// `--check` and `--call=check`.
+    pub(super) fn asks_for_check(&self) -> bool {
+        self.check || self.call == "check" || self.call == "lint"
+    }
+
+    /// The same Dockerfile for `check`.
+    pub(super) fn as_check(&self) -> CheckArguments {
+        CheckArguments { context: self.context.clone(), file: self.file.clone() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_table_of_flags_is_consistent() {
+        CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn knows_every_flag_of_buildx() {
+        let command = CommandLine::command();
+        let build = command.find_subcommand("build").expect("it is in the enum above");
+        let known: Vec<&str> = build.get_arguments().filter_map(clap::Arg::get_long).collect();
+        for flag in [
+            "tag",
+            "file",
+            "target",
+            "build-arg",
+            "build-context",
+            "label",
+            "annotation",
+            "platform",
+            "secret",
+            "ssh",
+            "allow",
+            "network",
+            "add-host",
+            "ulimit",
+            "shm-size",
+            "cgroup-parent",
+            "no-cache",
+            "no-cache-filter",
+            "pull",
+            "push",
+            "load",
+            "output",
+            "cache-from",
+            "cache-to",
+            "iidfile",
+            "metadata-file",
+            "progress",
+            "quiet",
+            "sbom",
+            "provenance",
+            "attest",
+            "call",
+            "check",
+            "insecure-registry",
+            "isolation",
+            "state-dir",
+            "explain",
+        ] {
+            assert!(known.contains(&flag), "--{flag}");
+        }
+    }
+}

@@ -1,0 +1,347 @@
+//! `coracle build`: arguments + environment → [`BuildRequest`] → [`conduct`] →
+//! the files and lines that were asked for.
+//!
+//! Everything wrong is collected and said at once. Apart from the Dockerfile
+//! that `-f -` reads, this opens nothing.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use super::arguments::BuildArguments;
+use super::context::unsupported_context;
+use super::door::{DoorOptions, ProgressMode, Rung, conduct, credentials, state_directory};
+use super::failure::Failure;
+use super::fields::fields;
+use super::output::{self, takes_stdout};
+use super::refused::refusals;
+use super::results;
+use crate::build::{BuildRequest, CachePolicy, ContextSource, Destination, DockerfileSource, SecretSource};
+use crate::image::{Platform, Reference};
+use crate::plan::Network;
+use crate::secret::Secret;
+
+/// Variables that reach RUN and are neither config nor part of a key
+/// (Dockerfile reference, "Predefined ARGs").
+const PROXY_NAMES: [&str; 5] = ["http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy"];
+
+/// Builds what `arguments` ask for.
+///
+/// # Errors
+/// All usage errors at once, or what the build failed with.
+pub(super) fn run(arguments: BuildArguments, environment: BTreeMap<String, String>) -> Result<(), Failure> {
+    let mut wrong = refusals(&arguments);
+    let (mut request, door) = understand(&arguments, &environment, &mut wrong);
+    if !wrong.is_empty() {
+        return Err(Failure::Usage(wrong));
+    }
+    if arguments.file.as_deref() == Some(Path::new("-")) {
+        request.dockerfile = DockerfileSource::Text(read_input(&mut io::stdin().lock())?);
+    }
+    let digest_to_stderr = request.outputs.iter().any(takes_stdout);
+    let outcome = conduct(request, door.into_options(&arguments, environment))?;
+    results::write(&outcome, arguments.iidfile.as_deref(), arguments.metadata_file.as_deref())?;
+    match digest_to_stderr {
+        true => results::print(&outcome, &mut io::stderr()),
+        false => results::print(&outcome, &mut io::stdout()),
+    }
+}
+
+/// What goes past the request.
+struct Door {
+    state_dir: PathBuf,
+    isolation: Option<Rung>,
+    progress: ProgressMode,
+}
+
+impl Door {
+    fn into_options(self, arguments: &BuildArguments, environment: BTreeMap<String, String>) -> DoorOptions {
+        DoorOptions {
+            state_dir: self.state_dir,
+            isolation: self.isolation,
+            insecure_registries: arguments.insecure_registries.clone(),
+            skip_tls_verify: Vec::new(),
+            credentials: credentials(&environment),
+            progress: self.progress,
+            environment,
+        }
+    }
+}
+
+/// Arguments and environment as a request; what is wrong is added to `wrong`.
+fn understand(
+    arguments: &BuildArguments,
+    environment: &BTreeMap<String, String>,
+    wrong: &mut Vec<String>,
+) -> (BuildRequest, Door) {
+    let wishes: Vec<_> =
+        arguments.outputs.iter().filter_map(|spec| keep(output::parse(spec), wrong)).collect();
+    let names = arguments.tags.iter().chain(wishes.iter().flat_map(|wish| &wish.names));
+    let mut build_args = build_args(&arguments.build_args, environment, wrong);
+    let epoch = keep(source_date_epoch(&mut build_args, environment), wrong).flatten();
+    let request = BuildRequest {
+        context: context(&arguments.context, wrong),
+        dockerfile: arguments.file.clone().map_or(DockerfileSource::Default, DockerfileSource::Path),
+        target: arguments.target.clone(),
+        proxy_args: proxy_args(&build_args, environment),
+        named_contexts: pairs("--build-context", "NAME=SOURCE", &arguments.build_contexts, wrong)
+            .into_iter()
+            .filter_map(|(name, source)| keep(named_context(name, source), wrong))
+            .collect(),
+        labels: labels(&arguments.labels, wrong),
+        default_labels: Vec::new(),
+        annotations: annotations(&arguments.annotations, wrong),
+        platform: platform(&arguments.platforms, wrong),
+        destinations: destinations(names, wrong),
+        push: arguments.push || wishes.iter().any(|wish| wish.push),
+        outputs: wishes.iter().filter_map(|wish| wish.output.clone()).collect(),
+        secrets: arguments.secrets.iter().filter_map(|spec| keep(secret(spec, environment), wrong)).collect(),
+        cache: CachePolicy {
+            disabled: arguments.no_cache,
+            disabled_stages: arguments.no_cache_filter.clone(),
+        },
+        pull: arguments.pull,
+        source_date_epoch: epoch,
+        extra_hosts: arguments.add_hosts.iter().filter_map(|text| keep(extra_host(text), wrong)).collect(),
+        network: keep(network(&arguments.network), wrong).unwrap_or_default(),
+        dry_run: false,
+        build_args,
+    };
+    check_together(&request, arguments, wrong);
+    (request, door(arguments, environment, wrong))
+}
+
+/// What is wrong only in combination.
+fn check_together(request: &BuildRequest, arguments: &BuildArguments, wrong: &mut Vec<String>) {
+    if request.push && arguments.tags.is_empty() && request.destinations.is_empty() {
+        wrong.push("there is nothing to push to; name the image with --tag HOST/REPOSITORY:TAG".to_owned());
+    }
+    if request.outputs.iter().filter(|output| takes_stdout(output)).count() > 1 {
+        wrong.push("only one --output can have dest=-".to_owned());
+    }
+    let stdin = request.secrets.values().any(|source| *source == SecretSource::File("-".into()));
+    if stdin {
+        wrong.push("--secret cannot read standard input; give a file or env=NAME".to_owned());
+    }
+}
+
+fn door(arguments: &BuildArguments, environment: &BTreeMap<String, String>, wrong: &mut Vec<String>) -> Door {
+    let progress = match arguments.quiet {
+        true => ProgressMode::Quiet,
+        false => keep(arguments.progress.parse(), wrong).unwrap_or_default(),
+    };
+    let isolation =
+        arguments.isolation.as_deref().or(environment.get("CORACLE_ISOLATION").map(String::as_str));
+    Door {
+        state_dir: arguments.state_dir.clone().unwrap_or_else(|| state_directory(environment)),
+        isolation: isolation.filter(|rung| !rung.is_empty() && *rung != "default").and_then(|rung| {
+            keep(rung.parse::<Rung>().map_err(|error| format!("--isolation {error}")), wrong)
+        }),
+        progress,
+    }
+}
+
+/// The value, or its error among the others.
+fn keep<T>(result: Result<T, String>, wrong: &mut Vec<String>) -> Option<T> {
+    result.map_err(|line| wrong.push(line)).ok()
+}
+
+fn context(path: &Path, wrong: &mut Vec<String>) -> ContextSource {
+    wrong.extend(unsupported_context(path));
+    ContextSource::Directory(path.to_owned())
+}
+
+fn named_context(name: String, source: String) -> Result<(String, String), String> {
+    let remote = ["http://", "https://", "git://", "git@", "ssh://", "oci-layout://"];
+    match remote.iter().find(|scheme| source.starts_with(*scheme)) {
+        Some(scheme) => Err(format!(
+            "--build-context `{name}`: `{scheme}` is not supported yet; give a directory or docker-image://REF"
+        )),
+        None => Ok((name.to_ascii_lowercase(), source)),
+    }
+}
+
+fn destinations<'a>(names: impl Iterator<Item = &'a String>, wrong: &mut Vec<String>) -> Vec<Destination> {
+    let mut found: Vec<Destination> = Vec::new();
+    for name in names {
+        let Some(reference) = keep(tag(name), wrong) else { continue };
+        if found.iter().all(|other| other.reference != reference) {
+            found.push(Destination { reference });
+        }
+    }
+    found
+}
+
+fn tag(name: &str) -> Result<Reference, String> {
+    let reference: Reference = name.parse().map_err(|error| format!("--tag {error}"))?;
+    match reference.digest() {
+        Some(_) => Err(format!("--tag `{name}` has a digest; a digest is the result of a build, give a tag")),
+        None => Ok(reference),
+    }
+}
+
+/// `NAME=VALUE` as it is; `NAME` takes the environment's value and is dropped
+/// when there is none, as Docker does.
+fn build_args(
+    texts: &[String],
+    environment: &BTreeMap<String, String>,
+    wrong: &mut Vec<String>,
+) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for text in texts {
+        match text.split_once('=') {
+            Some(("", _)) => wrong.push(format!("--build-arg `{text}` has no name (expected NAME=VALUE)")),
+            Some((name, value)) => found.push((name.to_owned(), value.to_owned())),
+            None => found.extend(environment.get(text).map(|value| (text.clone(), value.clone()))),
+        }
+    }
+    found
+}
+
+/// From a build argument, else from the environment, where it becomes a build
+/// argument too: BuildKit's command line does the same.
+fn source_date_epoch(
+    build_args: &mut Vec<(String, String)>,
+    environment: &BTreeMap<String, String>,
+) -> Result<Option<i64>, String> {
+    const NAME: &str = "SOURCE_DATE_EPOCH";
+    let given = build_args.iter().rev().find(|(name, _)| name == NAME).map(|(_, value)| value.clone());
+    let from_environment = || environment.get(NAME).filter(|value| !value.is_empty()).cloned();
+    let Some(text) = given.clone().or_else(from_environment).filter(|text| !text.is_empty()) else {
+        return Ok(None);
+    };
+    if given.is_none() {
+        build_args.push((NAME.to_owned(), text.clone()));
+    }
+    let seconds = text.parse::<i64>().ok().filter(|seconds| *seconds >= 0);
+    seconds.map(Some).ok_or_else(|| format!("{NAME} `{text}` is no number of seconds since 1970"))
+}
+
+/// The environment's proxies; a build argument of the same name wins.
+fn proxy_args(
+    build_args: &[(String, String)],
+    environment: &BTreeMap<String, String>,
+) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for lower in PROXY_NAMES {
+        for name in [lower.to_owned(), lower.to_ascii_uppercase()] {
+            let given = build_args.iter().rev().find(|(other, _)| *other == name).map(|(_, value)| value);
+            let value = given.or_else(|| environment.get(&name)).filter(|value| !value.is_empty());
+            found.extend(value.map(|value| (name, value.clone())));
+        }
+    }
+    found
+}
+
+fn labels(texts: &[String], wrong: &mut Vec<String>) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for text in texts {
+        match text.split_once('=').unwrap_or((text, "")) {
+            ("", _) => wrong.push(format!("--label `{text}` has no name (expected KEY=VALUE)")),
+            (key, value) => found.push((key.to_owned(), value.to_owned())),
+        }
+    }
+    found
+}
+
+/// `KEY=VALUE` or `manifest:KEY=VALUE`; there is no index to annotate.
+fn annotations(texts: &[String], wrong: &mut Vec<String>) -> Vec<(String, String)> {
+    pairs("--annotation", "KEY=VALUE", texts, wrong)
+        .into_iter()
+        .filter_map(|(key, value)| match key.split_once(':') {
+            None => Some((key, value)),
+            Some(("manifest", key)) => Some((key.to_owned(), value)),
+            Some((level, _)) => {
+                wrong.push(format!("--annotation `{key}`: only the manifest is annotated, not `{level}`"));
+                None
+            }
+        })
+        .collect()
+}
+
+fn pairs(flag: &str, form: &str, texts: &[String], wrong: &mut Vec<String>) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for text in texts {
+        match text.split_once('=') {
+            Some((key, value)) if !key.is_empty() && !value.is_empty() => {
+                found.push((key.to_owned(), value.to_owned()));
+            }
+            _ => wrong.push(format!("{flag} `{text}` is not of the form {form}")),
+        }
+    }
+    found
+}
+
+fn platform(texts: &[String], wrong: &mut Vec<String>) -> Option<Platform> {
+    if texts.len() > 1 {
+        wrong.push("--platform: several platforms are not supported yet; build one at a time".to_owned());
+    }
+    let parsed = texts.first()?.parse().map_err(|error| format!("--platform {error}"));
+    keep(parsed, wrong)
+}
+
+/// `id=ID[,src=PATH|,source=PATH|,env=NAME][,type=file|env]`. Without a source
+/// it is the variable of that name if there is one, else the file (BuildKit).
+fn secret(spec: &str, environment: &BTreeMap<String, String>) -> Result<(String, SecretSource), String> {
+    let named = |reason: String| format!("--secret `{spec}`: {reason}");
+    let (mut id, mut kind, mut file, mut variable) = (None, None, None, None);
+    for (key, value) in fields(spec).map_err(named)? {
+        let value = value.filter(|value| !value.is_empty());
+        let place = match key.as_str() {
+            "id" => &mut id,
+            "type" => &mut kind,
+            "src" | "source" => &mut file,
+            "env" => &mut variable,
+            other => return Err(named(format!("`{other}` is unknown (id, src, env, type)"))),
+        };
+        *place = Some(value.ok_or_else(|| named(format!("`{key}` has no value")))?);
+    }
+    let id = id.ok_or_else(|| named("`id` is missing".to_owned()))?;
+    match kind.as_deref() {
+        None | Some("file") => {}
+        Some("env") => variable = variable.or(file.take()).or_else(|| Some(id.clone())),
+        Some(other) => return Err(named(format!("type `{other}` is unknown (file, env)"))),
+    }
+    if variable.is_none() && file.is_none() && kind.is_none() && environment.contains_key(&id) {
+        variable = Some(id.clone());
+    }
+    match (variable, file) {
+        (Some(_), Some(_)) => Err(named("`src` and `env` exclude each other".to_owned())),
+        (Some(name), None) => match environment.get(&name) {
+            Some(value) => Ok((id, SecretSource::Value(Secret::new(value.as_bytes())))),
+            None => Err(named(format!("the variable `{name}` is not set"))),
+        },
+        (None, file) => Ok((id.clone(), SecretSource::File(PathBuf::from(file.unwrap_or(id))))),
+    }
+}
+
+/// `HOST:IP` or `HOST=IP`; an IPv6 address may stand in brackets.
+fn extra_host(text: &str) -> Result<(String, String), String> {
+    let Some((host, address)) = text.split_once(['=', ':']).filter(|(host, _)| !host.is_empty()) else {
+        return Err(format!("--add-host `{text}` is not of the form HOST:IP"));
+    };
+    if address == "host-gateway" {
+        return Err(format!("--add-host `{text}`: RUN shares this machine's network; use HOST:127.0.0.1"));
+    }
+    let bare = address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(address);
+    match bare.parse::<IpAddr>() {
+        Ok(address) => Ok((host.to_owned(), address.to_string())),
+        Err(_not_an_address) => Err(format!("--add-host `{text}`: `{address}` is not an IP address")),
+    }
+}
+
+fn network(name: &str) -> Result<Network, String> {
+    match name {
+        "default" => Ok(Network::Default),
+        "host" => Ok(Network::Host),
+        "none" => Ok(Network::None),
+        other => Err(format!("--network `{other}` is not supported (default, host, none)")),
+    }
+}
+
+fn read_input(input: &mut dyn Read) -> Result<Vec<u8>, Failure> {
+    let mut text = Vec::new();
+    input.read_to_end(&mut text).map_err(Failure::Input)?;
+    Ok(text)
+}

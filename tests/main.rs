@@ -1,0 +1,37 @@
+//! All integration tests, one program. `cargo test --test integration NAME`
+//! runs those whose name contains NAME; a test that cannot run here says why
+//! and counts as ignored, never as passed.
+
+#![expect(unreachable_pub, reason = "one program: nothing here is seen from outside")]
+
+mod architecture;
+mod bad_input;
+mod build;
+mod cli;
+mod interrupt;
+mod push;
+mod reproducible;
+mod secrets;
+mod support;
+
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Trial};
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let trials: Vec<Trial> = [
+        architecture::trials(),
+        bad_input::trials(),
+        build::trials(),
+        cli::trials(),
+        interrupt::trials(),
+        push::trials(),
+        reproducible::trials(),
+        secrets::trials(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    libtest_mimic::run(&arguments, trials).exit_code()
+}

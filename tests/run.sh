@@ -1,0 +1,68 @@
+#!/usr/bin/env bash
+# Everything CI runs, in the order in which it fails soonest; `make test` calls
+# it. Each part runs even when an earlier one failed, and the summary says which.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+
+results=()
+failed=0
+
+main() {
+    part "format" cargo fmt --all --check
+    part "clippy" cargo clippy --quiet --locked --workspace --all-targets -- -D warnings
+    part "build" cargo build --quiet --locked --workspace --all-targets
+    part "unit tests" cargo test --quiet --locked --workspace --lib --bins
+    part "plugin tests" cargo test --quiet --locked --package coracle-plugin --tests
+    part "integration tests" cargo test --quiet --locked --test integration
+    if [ "$(id -u)" = 0 ]; then
+        part "integration tests, ordinary user" as_ordinary_user
+    fi
+    part "doc tests" cargo test --quiet --locked --workspace --doc
+    summary
+}
+
+# part NAME COMMAND…
+part() {
+    local name=$1 started=$SECONDS
+    shift
+    printf '\n== %s\n' "$name"
+    if "$@"; then
+        results+=("ok     $((SECONDS - started)) s  $name")
+    else
+        results+=("FAILED $((SECONDS - started)) s  $name")
+        failed=1
+    fi
+}
+
+# Run by root the program already starts every build twice, as root and as an
+# ordinary user. This runs the tests themselves as that user, as on a developer's
+# machine. The checkout may be closed to others, so they are copied.
+as_ordinary_user() {
+    local user=coracle-test copy program status
+    id "$user" >/dev/null 2>&1 || useradd --create-home "$user" || return 1
+    program=$(cargo test --quiet --locked --test integration --no-run --message-format=json |
+        sed -n 's/.*"name":"integration".*"executable":"\([^"]*\)".*/\1/p' | tail -n 1)
+    [ -x "$program" ] || { echo "the test program was not found"; return 1; }
+    copy=$(mktemp -d)
+    chmod 755 "$copy"
+    install -m 755 "$program" "$copy/integration"
+    install -m 755 target/debug/coracle "$copy/coracle"
+    (cd / && runuser -u "$user" -- env -i HOME="$(getent passwd "$user" | cut -d: -f6)" \
+        PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
+        "$copy/integration" --quiet --skip architecture)
+    status=$?
+    rm -rf "$copy"
+    return $status
+}
+
+summary() {
+    printf '\n== summary\n'
+    printf '%s\n' "${results[@]}"
+    if [ "$failed" != 0 ]; then
+        echo "FAILED"
+        exit 1
+    fi
+    echo "everything passed"
+}
+
+main
