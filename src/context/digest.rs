@@ -47,7 +47,7 @@ pub fn digest(tree: &dyn SourceTree, selection: &Selection, owners: Owners) -> R
 
     let mut hasher = Hasher::new();
     hasher.field("coracle-selection-1");
-    let mut links = BTreeMap::new();
+    let links = shared_links(entries.iter().map(|(.., node)| node));
     for (number, below, _, node) in &entries {
         if below.as_os_str().is_empty() {
             item(&mut hasher, selection, *number, owners);
@@ -55,8 +55,7 @@ pub fn digest(tree: &dyn SourceTree, selection: &Selection, owners: Owners) -> R
         hasher.field(number.to_le_bytes());
         hasher.field(below.as_os_str().as_bytes());
         describe(&mut hasher, node, owners);
-        let next = links.len();
-        let group = node.link_group.map(|group| *links.entry(group).or_insert(next));
+        let group = node.link_group.and_then(|group| links.get(&group));
         hasher.field(group.map(|group| group.to_le_bytes().to_vec()).unwrap_or_default());
         if node.is_file() {
             let content = contents.next().expect("every file of the list was digested");
@@ -64,6 +63,21 @@ pub fn digest(tree: &dyn SourceTree, selection: &Selection, owners: Owners) -> R
         }
     }
     Ok(hasher.finish())
+}
+
+/// Numbers the files that are here under several names, in order of appearance:
+/// what other names a file has elsewhere is not ours to see.
+fn shared_links<'a>(nodes: impl Iterator<Item = &'a Node>) -> BTreeMap<u64, u64> {
+    let mut names: BTreeMap<u64, u64> = BTreeMap::new();
+    let mut order = Vec::new();
+    for group in nodes.filter_map(|node| node.link_group) {
+        let count = names.entry(group).or_default();
+        *count += 1;
+        if *count == 2 {
+            order.push(group);
+        }
+    }
+    (0..).zip(order).map(|(number, group)| (group, number)).collect()
 }
 
 /// The name counts where it is used: for what is no directory, and for

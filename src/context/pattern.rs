@@ -81,6 +81,11 @@ impl Pattern {
         Ok(Self { tokens, shape })
     }
 
+    /// Whether it was compiled from nothing, and matches nothing but the empty name.
+    pub fn is_empty(&self) -> bool {
+        self.tokens.is_empty()
+    }
+
     /// Whether it matches the whole of `name`.
     pub fn matches(&self, name: &[u8]) -> bool {
         match &self.shape {
