@@ -1,10 +1,252 @@
 //! The conductor: a [`BuildRequest`] in, an [`Outcome`] out.
 //!
-//! Only this room knows most others; nobody but the doors knows it.
+//! Only this room knows most others; nobody but the doors knows it. It decides
+//! in this order, each step before anything that costs more: Dockerfile →
+//! may we push? → bases → plan → keys → what is known → what must run → image
+//! → outputs → push. Nothing is named or pushed before everything succeeded.
 
+mod bases;
+mod copy;
+mod copy_step;
+mod error;
+mod export;
+mod identity;
+mod inputs;
+mod material;
+mod mounts;
 mod request;
+mod run;
+mod run_step;
+mod schedule;
+mod source;
+mod stage;
+mod tree;
+mod workdir_step;
 
+use std::collections::BTreeMap;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::dockerfile::Dockerfile;
+use crate::image::Platform;
+use crate::layer::PackOptions;
+use crate::plan::{self, BuildPlan};
+use crate::progress::Reporter;
+use crate::secret::Secret;
+use crate::store::{BuildDirectory, Store};
+use crate::{metadata, net, registry, sandbox};
+
+pub use copy::CopyError;
+pub use error::{Error, StepError};
+pub use identity::IdentityError;
 pub use request::{
     BuildRequest, CachePolicy, ContextSource, Destination, DockerfileSource, ErrorKind, Outcome, Output,
     SecretSource,
 };
+
+use bases::Bases;
+use material::Materials;
+use run::Surroundings;
+use stage::{Site, StageResult};
+
+/// What a build works with, beside its request.
+pub struct Workshop {
+    /// The state directory.
+    pub state_dir: PathBuf,
+    /// How to talk to registries.
+    pub net: net::Options,
+    /// Who we are to them.
+    pub credentials: registry::Credentials,
+    /// How RUN can be isolated here.
+    pub entered: sandbox::Entered,
+    /// Who hears what happens.
+    pub reporter: Arc<dyn Reporter>,
+    /// Cancelled on SIGTERM and the like: the build stops and cleans up.
+    pub cancel: CancellationToken,
+}
+
+/// A secret may be a key or a token, not a disk image (BuildKit's limit).
+const SECRET_LIMIT: u64 = 500 << 10;
+
+/// Builds, writes outputs, pushes.
+///
+/// # Errors
+/// Every error names what failed in the user's terms; [`Error::kind`] gives the
+/// exit code. Whatever was unfinished is gone when this returns.
+pub async fn build(request: BuildRequest, workshop: &Workshop) -> Result<Outcome, Error> {
+    let reporter = &workshop.reporter;
+    if request.dry_run {
+        return Err(Error::Unsupported("a build that only checks is not supported yet".to_owned()));
+    }
+    let found = source::find(&request)?;
+    let dockerfile = source::parse(&found, reporter.as_ref())?;
+    let store = Arc::new(Store::open(&workshop.state_dir, &id_map_name(&workshop.entered.id_map))?);
+    let unfinished = store.build_directory()?;
+    let context = source::open_context(&request, &found, &store)?;
+    let options = plan_options(&request);
+    let client = Arc::new(registry_client(workshop, &unfinished)?);
+
+    let work = async {
+        let checked = export::check_push(&request, &client);
+        let planned = bases::plan(&dockerfile, &options, &client, reporter);
+        let ((), (plan, bases)) = futures_util::try_join!(checked, planned)?;
+        let record_key = metadata::Key::from_bytes(store.record_key()?);
+        let materials = Materials::new(store, Arc::clone(&client), unfinished.path().to_owned(), record_key);
+        let site = site(&request, workshop, &dockerfile, plan, bases, context, materials)?;
+        let result = schedule::run(Arc::clone(&site)).await?;
+        if let Some(context) = &site.context {
+            context.save_stat_index().map_err(Error::Context)?;
+        }
+        let image = finish_image(&request, &site, &result);
+        export::export(&request, &site, &result, image).await
+    };
+    tokio::select! {
+        biased;
+        outcome = work => outcome,
+        () = interrupted(&workshop.cancel) => Err(Error::Cancelled),
+    }
+}
+
+/// Steps notice the signal themselves and end their sandbox; this is for what
+/// waits on a network. The pause lets them finish first.
+async fn interrupted(cancel: &CancellationToken) {
+    cancel.cancelled().await;
+    tokio::time::sleep(std::time::Duration::from_secs(5)).await;
+}
+
+fn plan_options(request: &BuildRequest) -> plan::Options {
+    let host = Platform::host();
+    plan::Options {
+        target: request.target.clone(),
+        build_args: request.build_args.iter().cloned().collect(),
+        platform: request.platform.clone().unwrap_or_else(|| host.clone()),
+        build_platform: host,
+        named_contexts: request.named_contexts.clone(),
+        labels: request.labels.clone(),
+        default_labels: request.default_labels.clone(),
+        proxy_args: request.proxy_args.clone(),
+        network: request.network,
+    }
+}
+
+/// Replaces the files in the request's secrets by what is in them, so that the
+/// door knows what no log may hold.
+///
+/// # Errors
+/// When a file cannot be read or is larger than 500 KiB.
+pub fn read_secrets(request: &mut BuildRequest) -> Result<(), Error> {
+    for (id, source) in &mut request.secrets {
+        if let SecretSource::File(path) = source {
+            let secret = read_secret(path).map_err(|error| Error::Secret {
+                id: id.clone(),
+                path: path.clone(),
+                source: error,
+            })?;
+            *source = SecretSource::Value(secret);
+        }
+    }
+    Ok(())
+}
+
+fn read_secret(path: &Path) -> io::Result<Secret> {
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)?.take(SECRET_LIMIT + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > SECRET_LIMIT {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is larger than 500 KiB"));
+    }
+    Ok(Secret::new(bytes))
+}
+
+fn registry_client(workshop: &Workshop, unfinished: &BuildDirectory) -> Result<registry::Client, Error> {
+    let options = registry::Options {
+        net: workshop.net.clone(),
+        ..registry::Options::new(unfinished.path().to_owned())
+    };
+    let reporter = Arc::clone(&workshop.reporter);
+    registry::Client::new(options, workshop.credentials.clone(), reporter).map_err(Error::Registry)
+}
+
+fn surroundings(request: &BuildRequest) -> Surroundings {
+    let value = |(id, source): (&String, &SecretSource)| match source {
+        SecretSource::Value(secret) => Some((id.clone(), secret.clone())),
+        SecretSource::File(_) => None,
+    };
+    let secrets: BTreeMap<String, Secret> = request.secrets.iter().filter_map(value).collect();
+    // Without the file RUN has no name service, as the builder itself.
+    let resolv_conf = std::fs::read("/etc/resolv.conf").unwrap_or_default();
+    Surroundings { secrets, resolv_conf, extra_hosts: request.extra_hosts.clone() }
+}
+
+fn site(
+    request: &BuildRequest,
+    workshop: &Workshop,
+    dockerfile: &Dockerfile,
+    plan: BuildPlan,
+    bases: Bases,
+    context: Option<crate::context::DirectoryContext>,
+    materials: Materials,
+) -> Result<Arc<Site>, Error> {
+    let source = dockerfile.source.clone();
+    let keys = inputs::recipe_keys(&plan, &bases, context.as_ref(), &|step, error| {
+        let span = step.span.unwrap_or(step.from_span);
+        let place =
+            crate::dockerfile::Diagnostic::error(span, "this step cannot work".to_owned()).render(&source);
+        Error::Step { place, source: error }
+    })?;
+    let mut first_step = Vec::new();
+    let mut steps = 0;
+    for stage in &plan.stages {
+        first_step.push(steps);
+        steps += stage.steps.len();
+    }
+    let off = |name: &str| request.cache.disabled_stages.iter().any(|stage| stage.eq_ignore_ascii_case(name));
+    let uncached = plan.stages.iter().map(|stage| request.cache.disabled || off(&stage.name)).collect();
+    let results = plan.stages.iter().map(|_| tokio::sync::watch::Sender::new(None)).collect();
+    Ok(Arc::new(Site {
+        keys,
+        bases,
+        context,
+        source,
+        materials,
+        sandbox: sandbox::sandbox(&workshop.entered),
+        storage: workshop.entered.storage.clone(),
+        surroundings: surroundings(request),
+        pack: PackOptions { clamp: request.source_date_epoch, ..PackOptions::default() },
+        now: now(),
+        epoch: request.source_date_epoch,
+        uncached,
+        reporter: Arc::clone(&workshop.reporter),
+        cancel: workshop.cancel.clone(),
+        results,
+        step_locks: material::Locks::new(),
+        first_step,
+        slots: tokio::sync::Semaphore::new(schedule::STEPS_AT_ONCE),
+        plan,
+    }))
+}
+
+/// Trees are kept per id map, because the owners on disk depend on it.
+fn id_map_name(map: &sandbox::IdMap) -> String {
+    crate::image::Digest::of(format!("{map:?}")).short()
+}
+
+/// Seconds since 1970.
+fn now() -> i64 {
+    let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(elapsed.as_secs()).unwrap_or(i64::MAX)
+}
+
+fn finish_image(request: &BuildRequest, site: &Site, result: &StageResult) -> crate::image::Image {
+    let mut builder = result.builder.clone();
+    // Built from the cache alone, an image is as old as its last step.
+    let last = builder.config().history.last().and_then(|entry| entry.created.clone());
+    let created =
+        request.source_date_epoch.map(stage::rfc3339).or(last).unwrap_or_else(|| stage::rfc3339(site.now));
+    builder.created(created);
+    builder.annotations(request.annotations.iter().cloned().collect());
+    builder.finish()
+}

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::image::{Digest, Platform, Reference};
-use crate::plan::Network;
+use crate::plan::{NamedContext, Network};
 use crate::secret::Secret;
 
 /// One build, fully decided: no environment, no defaults left to find.
@@ -19,7 +19,7 @@ pub struct BuildRequest {
     /// `--build-arg`, in order; later ones win.
     pub build_args: Vec<(String, String)>,
     /// `--build-context`, by name.
-    pub named_contexts: BTreeMap<String, String>,
+    pub named_contexts: BTreeMap<String, NamedContext>,
     /// Labels from the command line: they override the Dockerfile's.
     pub labels: Vec<(String, String)>,
     /// Labels the CI supplies: any label of the Dockerfile or command line overrides them.

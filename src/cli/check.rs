@@ -5,9 +5,8 @@ use std::io::Write;
 
 use super::arguments::CheckArguments;
 use super::context::read_dockerfile;
-use super::door::rooms::dockerfile;
 use super::failure::Failure;
-use crate::dockerfile::Severity;
+use crate::dockerfile::{self, Severity};
 
 /// Draws every diagnostic on `out`.
 ///

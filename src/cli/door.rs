@@ -18,15 +18,14 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use self::rooms::build::{self, Workshop};
-pub(super) use self::rooms::sandbox::Rung;
-pub(super) use self::rooms::store::Error as StoreError;
-use self::rooms::store::Store;
-use self::rooms::{progress, registry, sandbox, store};
 use super::failure::chain;
-use crate::build::{BuildRequest, ErrorKind, Outcome};
+use crate::build::{self, BuildRequest, ErrorKind, Outcome, SecretSource, Workshop};
 use crate::image::{Digest, Reference};
-use crate::progress::Reporter;
+use crate::net;
+use crate::progress::{Plain, PlainOptions, Quiet, RawJson, Redacting, Reporter, Tty};
+use crate::sandbox::{Rung, StorageKind};
+use crate::store::Store;
+use crate::{registry, sandbox, store};
 
 /// Worker threads of the runtime: two carry a transfer each while the build's
 /// own work is on blocking threads; more than four only wait.
@@ -42,6 +41,8 @@ pub struct DoorOptions {
     pub state_dir: PathBuf,
     /// A rung that must be used; the best one when absent.
     pub isolation: Option<Rung>,
+    /// A way of keeping trees that must be used; the best one when absent.
+    pub storage: Option<StorageKind>,
     /// Registries that may be spoken to over plain HTTP or unverified.
     pub insecure_registries: Vec<String>,
     /// Registries whose certificate is not verified.
@@ -64,8 +65,10 @@ pub enum ProgressMode {
     Plain,
     /// Bars.
     Tty,
-    /// Nothing but errors.
+    /// Warnings only.
     Quiet,
+    /// One JSON object per line.
+    RawJson,
 }
 
 impl FromStr for ProgressMode {
@@ -77,8 +80,8 @@ impl FromStr for ProgressMode {
             "plain" => Ok(Self::Plain),
             "tty" => Ok(Self::Tty),
             "quiet" | "none" => Ok(Self::Quiet),
-            "rawjson" => Err("--progress rawjson is not supported yet; use --progress plain".to_owned()),
-            other => Err(format!("--progress `{other}` is unknown (auto, plain, tty, quiet)")),
+            "rawjson" => Ok(Self::RawJson),
+            other => Err(format!("--progress `{other}` is unknown (auto, plain, tty, rawjson, quiet)")),
         }
     }
 }
@@ -89,9 +92,6 @@ pub enum DoorError {
     /// The sandbox cannot be entered.
     #[error("no sandbox can be entered")]
     Sandbox(#[source] sandbox::Error),
-    /// The registry client cannot be set up: proxies, CA files, host names.
-    #[error("the registry client cannot be set up")]
-    Registry(#[source] registry::Error),
     /// Threads or signal handlers cannot be had.
     #[error("the runtime cannot be started")]
     Runtime(#[source] io::Error),
@@ -105,7 +105,6 @@ impl DoorError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Sandbox(_) | Self::Runtime(_) => ErrorKind::Other,
-            Self::Registry(_) => ErrorKind::Usage,
             Self::Build(error) => error.kind(),
         }
     }
@@ -128,7 +127,7 @@ impl DoorError {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Build(error) => error.hint(),
-            Self::Sandbox(_) | Self::Registry(_) | Self::Runtime(_) => None,
+            Self::Sandbox(_) | Self::Runtime(_) => None,
         }
     }
 }
@@ -148,7 +147,11 @@ pub fn stub(arguments: &[OsString]) -> Option<u8> {
 /// # Errors
 /// When the sandbox cannot be entered or the build fails.
 pub fn conduct(request: BuildRequest, options: DoorOptions) -> Result<Outcome, DoorError> {
-    let wish = sandbox::Wish { isolation: options.isolation, state_dir: options.state_dir.clone() };
+    let wish = sandbox::Wish {
+        isolation: options.isolation,
+        storage: options.storage,
+        state_dir: options.state_dir.clone(),
+    };
     let entered = sandbox::enter(&wish).map_err(DoorError::Sandbox)?;
     let runtime = runtime().map_err(DoorError::Runtime)?;
     let built = runtime.block_on(build_until_signal(request, options, entered));
@@ -157,45 +160,73 @@ pub fn conduct(request: BuildRequest, options: DoorOptions) -> Result<Outcome, D
 }
 
 async fn build_until_signal(
-    request: BuildRequest,
+    mut request: BuildRequest,
     options: DoorOptions,
     entered: sandbox::Entered,
 ) -> Result<Outcome, DoorError> {
     let cancel = CancellationToken::new();
     cancel_on_signals(&cancel).map_err(DoorError::Runtime)?;
-    let workshop = workshop(options, entered, cancel)?;
+    build::read_secrets(&mut request)?;
+    let workshop = workshop(&request, options, entered, cancel);
     Ok(build::build(request, &workshop).await?)
 }
 
 fn workshop(
+    request: &BuildRequest,
     options: DoorOptions,
     entered: sandbox::Entered,
     cancel: CancellationToken,
-) -> Result<Workshop, DoorError> {
-    let reporter = reporter(options.progress);
-    let registry = registry_client(&options, Arc::clone(&reporter))?;
-    Ok(Workshop { state_dir: options.state_dir, registry, entered, reporter, cancel })
-}
-
-fn registry_client(
-    options: &DoorOptions,
-    reporter: Arc<dyn Reporter>,
-) -> Result<registry::Client, DoorError> {
-    let settings = registry::Options {
-        insecure_hosts: options.insecure_registries.clone(),
-        skip_tls_verify: options.skip_tls_verify.clone(),
-        environment: options.environment.clone(),
+) -> Workshop {
+    let mut secrets = options.credentials.secrets();
+    secrets.extend(request.secrets.values().filter_map(|source| match source {
+        SecretSource::Value(secret) => Some(secret.clone()),
+        SecretSource::File(_) => None,
+    }));
+    let reporter = Arc::new(Redacting::new(reporter(options.progress, &options.environment), &secrets));
+    announce(&entered, reporter.as_ref());
+    let net = net::Options {
+        insecure_hosts: options.insecure_registries,
+        skip_tls_verify: options.skip_tls_verify,
+        environment: options.environment,
+        ..net::Options::default()
     };
-    registry::Client::new(settings, options.credentials.clone(), reporter).map_err(DoorError::Registry)
+    Workshop {
+        state_dir: options.state_dir,
+        net,
+        credentials: options.credentials,
+        entered,
+        reporter,
+        cancel,
+    }
 }
 
-fn reporter(mode: ProgressMode) -> Arc<dyn Reporter> {
-    match mode {
-        ProgressMode::Quiet => Arc::new(crate::progress::Silent),
-        ProgressMode::Tty => progress::tty(),
-        ProgressMode::Auto if io::stderr().is_terminal() => progress::tty(),
-        ProgressMode::Auto | ProgressMode::Plain => progress::plain(Box::new(io::stderr())),
+/// Which rung was taken, and what it has to do without.
+fn announce(entered: &sandbox::Entered, reporter: &dyn Reporter) {
+    reporter.info(format!("isolation of RUN: {}", entered.rung));
+    if let sandbox::Storage::Plain { reason } = &entered.storage
+        && entered.rung != Rung::None
+    {
+        reporter.info(format!("trees are copied, not stacked: {reason}"));
     }
+}
+
+fn reporter(mode: ProgressMode, environment: &BTreeMap<String, String>) -> Box<dyn Reporter> {
+    let terminal = io::stderr().is_terminal();
+    let options = PlainOptions { colour: colour(environment, terminal), ..PlainOptions::default() };
+    match mode {
+        ProgressMode::Quiet => Box::new(Quiet::new(io::stderr())),
+        ProgressMode::RawJson => Box::new(RawJson::new(io::stderr())),
+        ProgressMode::Tty => Box::new(Tty::stderr(options.colour)),
+        ProgressMode::Auto if terminal => Box::new(Tty::stderr(options.colour)),
+        ProgressMode::Auto | ProgressMode::Plain => Box::new(Plain::new(io::stderr(), options)),
+    }
+}
+
+/// NO_COLOR and CLICOLOR_FORCE decide first (no-color.org, bixense.com/clicolors).
+fn colour(environment: &BTreeMap<String, String>, terminal: bool) -> bool {
+    let set = |name: &str| environment.get(name).is_some_and(|value| !value.is_empty());
+    let dumb = environment.get("TERM").is_some_and(|term| term == "dumb");
+    !set("NO_COLOR") && !dumb && (set("CLICOLOR_FORCE") || terminal)
 }
 
 fn runtime() -> io::Result<Runtime> {
@@ -226,216 +257,8 @@ async fn listen(mut signals: Signal, number: i32, cancel: CancellationToken) {
     }
 }
 
-/// Where the state is when nobody says otherwise.
-pub(super) fn state_directory(environment: &BTreeMap<String, String>) -> PathBuf {
-    store::locate(environment)
-}
-
-/// What the environment and the files it points to say about registries.
-pub(super) fn credentials(environment: &BTreeMap<String, String>) -> registry::Credentials {
-    registry::Credentials::ambient(environment)
-}
-
 /// Names and digests in the state directory.
-pub(super) fn list_images(root: &Path) -> Result<Vec<(Reference, Digest)>, StoreError> {
-    let images = Store::open(root)?.images()?;
+pub(super) fn list_images(root: &Path) -> Result<Vec<(Reference, Digest)>, store::Error> {
+    let images = Store::open(root, "")?.images()?;
     Ok(images.into_iter().map(|(name, descriptor)| (name, descriptor.digest)).collect())
-}
-
-/// INTEGRATION: stand-ins with the brief's signatures, so that this branch
-/// compiles while the rooms are written elsewhere. Replace the module by
-/// `use crate::{build, dockerfile, progress, registry, sandbox, store}` above
-/// (and in `check.rs`) and delete it.
-#[allow(missing_docs, unreachable_pub, dead_code, reason = "INTEGRATION: this module disappears")]
-pub(super) mod rooms {
-    pub mod sandbox {
-        use std::ffi::OsString;
-        use std::path::PathBuf;
-        use std::str::FromStr;
-
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum Rung {
-            Namespaces,
-            Mounts,
-            Single,
-            Chroot,
-            Virtual,
-            None,
-        }
-
-        impl FromStr for Rung {
-            type Err = String;
-
-            fn from_str(text: &str) -> Result<Self, String> {
-                match text {
-                    "namespaces" => Ok(Self::Namespaces),
-                    "mounts" => Ok(Self::Mounts),
-                    "single" => Ok(Self::Single),
-                    "chroot" => Ok(Self::Chroot),
-                    "virtual" => Ok(Self::Virtual),
-                    "none" => Ok(Self::None),
-                    other => Err(format!("`{other}` is not an isolation")),
-                }
-            }
-        }
-
-        #[derive(Debug, thiserror::Error)]
-        #[error("the sandbox room is not integrated yet")]
-        pub struct Error;
-
-        pub struct Wish {
-            pub isolation: Option<Rung>,
-            pub state_dir: PathBuf,
-        }
-
-        #[derive(Debug)]
-        pub struct Entered;
-
-        pub fn enter(wish: &Wish) -> Result<Entered, Error> {
-            let Wish { isolation: _, state_dir: _ } = wish;
-            Err(Error)
-        }
-
-        pub fn stub(_arguments: &[OsString]) -> Option<u8> {
-            None
-        }
-    }
-
-    pub mod registry {
-        use std::collections::BTreeMap;
-        use std::sync::Arc;
-
-        use crate::progress::Reporter;
-
-        #[derive(Debug, thiserror::Error)]
-        #[error("the registry room is not integrated yet")]
-        pub struct Error;
-
-        #[derive(Clone, Debug, Default)]
-        pub struct Credentials;
-
-        impl Credentials {
-            pub fn ambient(_environment: &BTreeMap<String, String>) -> Self {
-                Self
-            }
-        }
-
-        pub struct Options {
-            pub insecure_hosts: Vec<String>,
-            pub skip_tls_verify: Vec<String>,
-            pub environment: BTreeMap<String, String>,
-        }
-
-        pub struct Client;
-
-        impl Client {
-            pub fn new(
-                options: Options,
-                _credentials: Credentials,
-                _reporter: Arc<dyn Reporter>,
-            ) -> Result<Self, Error> {
-                let Options { insecure_hosts: _, skip_tls_verify: _, environment: _ } = options;
-                Ok(Self)
-            }
-        }
-    }
-
-    pub mod store {
-        use std::collections::BTreeMap;
-        use std::path::{Path, PathBuf};
-
-        use crate::image::{Descriptor, Reference};
-
-        #[derive(Debug, thiserror::Error)]
-        #[error("the store room is not integrated yet")]
-        pub struct Error;
-
-        pub struct Store;
-
-        impl Store {
-            pub fn open(_root: &Path) -> Result<Self, Error> {
-                Ok(Self)
-            }
-
-            pub fn images(&self) -> Result<Vec<(Reference, Descriptor)>, Error> {
-                Err(Error)
-            }
-        }
-
-        pub fn locate(environment: &BTreeMap<String, String>) -> PathBuf {
-            environment.get("CORACLE_STATE_DIR").map_or_else(|| "coracle".into(), PathBuf::from)
-        }
-    }
-
-    pub mod dockerfile {
-        use crate::dockerfile::{Diagnostic, Dockerfile, Source};
-
-        pub struct Parsed {
-            pub dockerfile: Dockerfile,
-            pub diagnostics: Vec<Diagnostic>,
-        }
-
-        impl Diagnostic {
-            pub(in crate::cli) fn render(&self, _source: &Source) -> String {
-                self.message.clone()
-            }
-        }
-
-        pub fn parse(_name: &str, _text: &[u8]) -> Parsed {
-            Parsed { dockerfile: Dockerfile::default(), diagnostics: Vec::new() }
-        }
-    }
-
-    pub mod progress {
-        use std::io::Write;
-        use std::sync::Arc;
-
-        use crate::progress::{Reporter, Silent};
-
-        pub fn plain(_out: Box<dyn Write + Send>) -> Arc<dyn Reporter> {
-            Arc::new(Silent)
-        }
-
-        pub fn tty() -> Arc<dyn Reporter> {
-            Arc::new(Silent)
-        }
-    }
-
-    pub mod build {
-        use std::path::PathBuf;
-        use std::sync::Arc;
-
-        use tokio_util::sync::CancellationToken;
-
-        use super::{registry, sandbox};
-        use crate::build::{BuildRequest, ErrorKind, Outcome};
-        use crate::progress::Reporter;
-
-        #[derive(Debug, thiserror::Error)]
-        #[error("the build room is not integrated yet")]
-        pub struct Error;
-
-        impl Error {
-            pub fn kind(&self) -> ErrorKind {
-                ErrorKind::Other
-            }
-
-            pub fn hint(&self) -> Option<String> {
-                None
-            }
-        }
-
-        pub struct Workshop {
-            pub state_dir: PathBuf,
-            pub registry: registry::Client,
-            pub entered: sandbox::Entered,
-            pub reporter: Arc<dyn Reporter>,
-            pub cancel: CancellationToken,
-        }
-
-        pub async fn build(_request: BuildRequest, workshop: &Workshop) -> Result<Outcome, Error> {
-            let Workshop { state_dir: _, registry: _, entered: _, reporter: _, cancel: _ } = workshop;
-            Err(Error)
-        }
-    }
 }

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use super::arguments::ImagesArguments;
-use super::door::{list_images, state_directory};
+use super::door::list_images;
 use super::failure::Failure;
 use crate::image::{Digest, Reference};
+use crate::store;
 
 /// Prints one line per name: name, a tab, digest.
 ///
@@ -17,7 +18,10 @@ pub(super) fn run(
     environment: &BTreeMap<String, String>,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
-    let root = arguments.state_dir.clone().unwrap_or_else(|| state_directory(environment));
+    let root = match &arguments.state_dir {
+        Some(root) => root.clone(),
+        None => store::locate(environment).map_err(Failure::Locate)?,
+    };
     if !root.exists() {
         return Ok(());
     }

@@ -11,16 +11,19 @@ use std::path::{Path, PathBuf};
 
 use super::arguments::BuildArguments;
 use super::context::unsupported_context;
-use super::door::{DoorOptions, ProgressMode, Rung, conduct, credentials, state_directory};
-use super::failure::Failure;
+use super::door::{DoorOptions, ProgressMode, conduct};
+use super::failure::{Failure, one_line};
 use super::fields::fields;
 use super::output::{self, takes_stdout};
 use super::refused::refusals;
 use super::results;
 use crate::build::{BuildRequest, CachePolicy, ContextSource, Destination, DockerfileSource, SecretSource};
 use crate::image::{Platform, Reference};
-use crate::plan::Network;
+use crate::plan::{NamedContext, Network};
+use crate::registry::Credentials;
+use crate::sandbox::{Rung, StorageKind};
 use crate::secret::Secret;
+use crate::store;
 
 /// Variables that reach RUN and are neither config nor part of a key
 /// (Dockerfile reference, "Predefined ARGs").
@@ -40,7 +43,9 @@ pub(super) fn run(arguments: BuildArguments, environment: BTreeMap<String, Strin
         request.dockerfile = DockerfileSource::Text(read_input(&mut io::stdin().lock())?);
     }
     let digest_to_stderr = request.outputs.iter().any(takes_stdout);
-    let outcome = conduct(request, door.into_options(&arguments, environment))?;
+    let credentials =
+        Credentials::from_environment(&environment, Vec::new()).map_err(Failure::Credentials)?;
+    let outcome = conduct(request, door.into_options(&arguments, credentials, environment))?;
     results::write(&outcome, arguments.iidfile.as_deref(), arguments.metadata_file.as_deref())?;
     match digest_to_stderr {
         true => results::print(&outcome, &mut io::stderr()),
@@ -52,17 +57,24 @@ pub(super) fn run(arguments: BuildArguments, environment: BTreeMap<String, Strin
 struct Door {
     state_dir: PathBuf,
     isolation: Option<Rung>,
+    storage: Option<StorageKind>,
     progress: ProgressMode,
 }
 
 impl Door {
-    fn into_options(self, arguments: &BuildArguments, environment: BTreeMap<String, String>) -> DoorOptions {
+    fn into_options(
+        self,
+        arguments: &BuildArguments,
+        credentials: Credentials,
+        environment: BTreeMap<String, String>,
+    ) -> DoorOptions {
         DoorOptions {
             state_dir: self.state_dir,
             isolation: self.isolation,
+            storage: self.storage,
             insecure_registries: arguments.insecure_registries.clone(),
             skip_tls_verify: Vec::new(),
-            credentials: credentials(&environment),
+            credentials,
             progress: self.progress,
             environment,
         }
@@ -133,8 +145,16 @@ fn door(arguments: &BuildArguments, environment: &BTreeMap<String, String>, wron
     };
     let isolation =
         arguments.isolation.as_deref().or(environment.get("CORACLE_ISOLATION").map(String::as_str));
+    let state_dir = match &arguments.state_dir {
+        Some(directory) => Ok(directory.clone()),
+        None => store::locate(environment).map_err(|error| one_line(&error)),
+    };
+    let storage = environment.get("CORACLE_STORAGE").filter(|text| !text.is_empty());
     Door {
-        state_dir: arguments.state_dir.clone().unwrap_or_else(|| state_directory(environment)),
+        state_dir: keep(state_dir, wrong).unwrap_or_default(),
+        storage: storage.and_then(|text| {
+            keep(text.parse::<StorageKind>().map_err(|error| format!("CORACLE_STORAGE: {error}")), wrong)
+        }),
         isolation: isolation.filter(|rung| !rung.is_empty() && *rung != "default").and_then(|rung| {
             keep(rung.parse::<Rung>().map_err(|error| format!("--isolation {error}")), wrong)
         }),
@@ -152,13 +172,21 @@ fn context(path: &Path, wrong: &mut Vec<String>) -> ContextSource {
     ContextSource::Directory(path.to_owned())
 }
 
-fn named_context(name: String, source: String) -> Result<(String, String), String> {
+fn named_context(name: String, source: String) -> Result<(String, NamedContext), String> {
     let remote = ["http://", "https://", "git://", "git@", "ssh://", "oci-layout://"];
     match remote.iter().find(|scheme| source.starts_with(*scheme)) {
         Some(scheme) => Err(format!(
             "--build-context `{name}`: `{scheme}` is not supported yet; give a directory or docker-image://REF"
         )),
-        None => Ok((name.to_ascii_lowercase(), source)),
+        None => {
+            let context = match source.strip_prefix("docker-image://") {
+                Some(image) => NamedContext::Image(
+                    image.parse().map_err(|error| format!("--build-context `{name}`: {error}"))?,
+                ),
+                None => NamedContext::Directory(source.into()),
+            };
+            Ok((name.to_ascii_lowercase(), context))
+        }
     }
 }
 

@@ -306,7 +306,7 @@ impl SourceTree for DirectoryContext {
         Ok(names)
     }
 
-    fn open(&self, path: &Path) -> Result<Box<dyn Read + '_>, Error> {
+    fn open(&self, path: &Path) -> Result<Box<dyn Read + Send + '_>, Error> {
         let file = self.handles.open_file(path).map_err(|source| self.unreadable(path, source))?;
         Ok(Box::new(file))
     }

@@ -93,7 +93,7 @@ impl SourceTree for MemoryTree {
         Ok(below.filter_map(|other| other.file_name()).map(OsString::from).collect())
     }
 
-    fn open(&self, path: &Path) -> Result<Box<dyn Read + '_>, Error> {
+    fn open(&self, path: &Path) -> Result<Box<dyn Read + Send + '_>, Error> {
         Ok(Box::new(self.content(path)?))
     }
 

@@ -29,7 +29,7 @@ pub trait SourceTree: Sync {
     ///
     /// # Errors
     /// When it is not a regular file, or cannot be opened.
-    fn open(&self, path: &Path) -> Result<Box<dyn Read + '_>, Error>;
+    fn open(&self, path: &Path) -> Result<Box<dyn Read + Send + '_>, Error>;
 
     /// The digest of those bytes. `node` is what [`SourceTree::node`] said.
     ///

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::image::Digest;
 
-use super::decompress::with_tar;
+use super::decompress::{decoder, with_tar};
 use super::index_builder::IndexBuilder;
 use super::tar_stream::{Item, TarStream};
 use super::{EntryIndex, Error, Kind};
@@ -28,6 +28,24 @@ pub fn index(blob: impl Read + Send, media_type: &str) -> Result<(EntryIndex, Di
         Ok(builder)
     })?;
     Ok((builder.finish()?, diff_id))
+}
+
+/// Whether `file` is a tar archive, compressed or not: what ADD unpacks. Its
+/// name does not count; one whose first block is no valid header is none.
+pub fn is_archive(file: impl Read + Send) -> bool {
+    let mut header = tar::Header::new_old();
+    let first = decoder(file, "").map(|mut tar| tar.read_exact(header.as_mut_bytes()));
+    matches!(first, Ok(Ok(()))) && header.cksum().is_ok_and(|stated| stated == checksum(header.as_bytes()))
+}
+
+/// The sum of a header's bytes, its own field counted as blanks (POSIX, ustar).
+fn checksum(header: &[u8; 512]) -> u32 {
+    let field = 148..156;
+    header
+        .iter()
+        .enumerate()
+        .map(|(at, byte)| if field.contains(&at) { u32::from(b' ') } else { u32::from(*byte) })
+        .sum()
 }
 
 /// The bytes of some regular files of a layer (`etc/passwd`), as far as it has

@@ -48,6 +48,16 @@ impl Below for LowerTrees<'_> {
     }
 
     fn open(&self, path: &Path) -> io::Result<Box<dyn Read + '_>> {
+        Ok(Box::new(self.file(path)?))
+    }
+}
+
+impl LowerTrees<'_> {
+    /// Opens the regular file at this path, no link followed.
+    ///
+    /// # Errors
+    /// When there is none, or it cannot be opened.
+    pub fn file(&self, path: &Path) -> io::Result<File> {
         let missing = || io::Error::from(io::ErrorKind::NotFound);
         let found = self.stack.get(path).ok_or_else(missing)?;
         let tree = self.trees.get(found.source_layer).ok_or_else(missing)?;
@@ -60,7 +70,7 @@ impl Below for LowerTrees<'_> {
         }
         let name = source.file_name().ok_or_else(missing)?;
         let file = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        Ok(Box::new(File::from(rustix::fs::openat(&at, name, file, Mode::empty())?)))
+        Ok(File::from(rustix::fs::openat(&at, name, file, Mode::empty())?))
     }
 }
 

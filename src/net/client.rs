@@ -222,7 +222,7 @@ impl Http {
         &self,
         backoff: &mut Backoff,
         retry_after: Option<Duration>,
-        what: &dyn std::fmt::Display,
+        what: &(dyn std::fmt::Display + Sync),
     ) -> bool {
         let Some(wait) = backoff.failed(retry_after) else { return false };
         let (number, all) = (backoff.failures() + 1, self.settings.retry.attempts);

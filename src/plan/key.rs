@@ -57,6 +57,13 @@ pub fn base_key(base: &StageBase) -> Option<StepKey> {
     Some(encoder.finish())
 }
 
+/// The parent of content keys: the layers below a step, however they came about.
+pub fn chain_key(chain: &Digest) -> StepKey {
+    let mut encoder = Encoder::new(CHAIN);
+    encoder.bytes(chain.as_bytes());
+    encoder.finish()
+}
+
 /// The key of a step by what it is going to read; `inputs` in a fixed order: sources
 /// of a COPY as written, then mounts as written.
 pub fn recipe_key(parent: &StepKey, step: &Step, inputs: &[Digest]) -> StepKey {
@@ -69,6 +76,7 @@ pub fn content_key(parent: &StepKey, step: &Step, content: &[Digest]) -> StepKey
 }
 
 const BASE: &str = "coracle step base 1";
+const CHAIN: &str = "coracle step chain 1";
 const RECIPE: &str = "coracle step recipe 1";
 const CONTENT: &str = "coracle step content 1";
 

@@ -37,7 +37,7 @@ mod source;
 #[cfg(test)]
 mod tests;
 
-pub use key::{StepKey, base_key, content_key, recipe_key};
+pub use key::{StepKey, base_key, chain_key, content_key, recipe_key};
 pub use op::{
     AddOptions, BindMount, BuildPlan, CacheMount, CacheSharing, Chmod, CopyFrom, CopyOp, CopySource, Mount,
     MountSource, Network, Op, RunOp, SecretMount, SshMount, Stage, StageBase, StageId, Step, StepId,

@@ -102,6 +102,12 @@ pub trait Reporter: Send + Sync {
     /// Takes one event.
     fn report(&self, event: Event);
 
+    /// `text` without the secrets this reporter hides: for errors that repeat
+    /// what a step printed.
+    fn clean(&self, text: String) -> String {
+        text
+    }
+
     /// Shorthand for an informational message.
     fn info(&self, text: String) {
         self.report(Event::Message { level: LogLevel::Info, text });
@@ -110,6 +116,16 @@ pub trait Reporter: Send + Sync {
     /// Shorthand for a warning.
     fn warn(&self, text: String) {
         self.report(Event::Message { level: LogLevel::Warning, text });
+    }
+}
+
+impl Reporter for Box<dyn Reporter> {
+    fn report(&self, event: Event) {
+        self.as_ref().report(event);
+    }
+
+    fn clean(&self, text: String) -> String {
+        self.as_ref().clean(text)
     }
 }
 

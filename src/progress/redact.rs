@@ -40,7 +40,7 @@ impl<R: Reporter> Redacting<R> {
         words.dedup();
     }
 
-    fn clean(&self, mut text: String) -> String {
+    fn without_secrets(&self, mut text: String) -> String {
         let words = self.words.read().unwrap_or_else(|poisoned| poisoned.into_inner());
         for word in words.iter() {
             if text.contains(word) {
@@ -52,16 +52,20 @@ impl<R: Reporter> Redacting<R> {
 }
 
 impl<R: Reporter> Reporter for Redacting<R> {
+    fn clean(&self, text: String) -> String {
+        self.without_secrets(text)
+    }
+
     fn report(&self, event: Event) {
         self.inner.report(match event {
-            Event::StepStarted { id, label } => Event::StepStarted { id, label: self.clean(label) },
+            Event::StepStarted { id, label } => Event::StepStarted { id, label: self.without_secrets(label) },
             Event::StepOutput { id, stream, line } => {
-                Event::StepOutput { id, stream, line: self.clean(line) }
+                Event::StepOutput { id, stream, line: self.without_secrets(line) }
             }
             Event::Transfer { direction, what, done, total } => {
-                Event::Transfer { direction, what: self.clean(what), done, total }
+                Event::Transfer { direction, what: self.without_secrets(what), done, total }
             }
-            Event::Message { level, text } => Event::Message { level, text: self.clean(text) },
+            Event::Message { level, text } => Event::Message { level, text: self.without_secrets(text) },
             finished @ Event::StepFinished { .. } => finished,
         });
     }

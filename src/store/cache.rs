@@ -13,6 +13,10 @@ pub struct CacheEntry {
     /// The layer it made; `None` for a step that makes none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layer: Option<Layer>,
+    /// When it was made, seconds since 1970: an image built from the cache is as
+    /// old as what it is made of.
+    #[serde(default)]
+    pub created: i64,
 }
 
 impl Store {

@@ -1,0 +1,111 @@
+//! Which images the Dockerfile stands on: asked for side by side, and again
+//! while ONBUILD triggers of one name another.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::error::Error;
+use super::material::{Chain, ChainLayer};
+use crate::image::{ImageConfig, Layer, Platform, Reference};
+use crate::plan::{self, BaseImage, BuildPlan, Options, PlanError};
+use crate::progress::Reporter;
+use crate::registry::{self, Resolved};
+
+use super::source::judge;
+use crate::dockerfile::Dockerfile;
+
+pub(super) type Key = (Reference, Platform);
+
+/// The images a build stands on.
+#[derive(Default)]
+pub(super) struct Bases {
+    pub(super) configs: BTreeMap<Key, BaseImage>,
+    chains: BTreeMap<Key, Chain>,
+}
+
+impl Bases {
+    /// The layers of an image that was resolved.
+    pub(super) fn chain(&self, key: &Key) -> Chain {
+        self.chains.get(key).cloned().unwrap_or_default()
+    }
+
+    fn add(&mut self, key: Key, resolved: Resolved) -> Result<(), Error> {
+        let (config, chain) = unpack_resolved(&key.0, &resolved)?;
+        self.configs.insert(key.clone(), BaseImage { digest: resolved.digest, config });
+        self.chains.insert(key, chain);
+        Ok(())
+    }
+}
+
+fn unpack_resolved(reference: &Reference, resolved: &Resolved) -> Result<(ImageConfig, Chain), Error> {
+    let bad = |source: Box<dyn std::error::Error + Send + Sync>| Error::BadBase {
+        reference: reference.clone(),
+        source,
+    };
+    let config = ImageConfig::parse(&resolved.config).map_err(|error| bad(error.into()))?;
+    let (diff_ids, layers) = (&config.rootfs.diff_ids, &resolved.manifest.layers);
+    if diff_ids.len() != layers.len() {
+        let error = crate::image::BuildError::LayerCount { diff_ids: diff_ids.len(), layers: layers.len() };
+        return Err(bad(error.into()));
+    }
+    let origin = reference.at(resolved.digest);
+    let chain = diff_ids.iter().zip(layers).map(|(diff_id, descriptor)| ChainLayer {
+        layer: Layer {
+            diff_id: *diff_id,
+            digest: descriptor.digest,
+            size: descriptor.size,
+            media_type: descriptor.media_type.clone(),
+        },
+        origin: Some(origin.clone()),
+    });
+    let chain = Chain(chain.collect());
+    Ok((config, chain))
+}
+
+/// Resolves every base and finishes the plan.
+pub(super) async fn plan(
+    dockerfile: &Dockerfile,
+    options: &Options,
+    client: &registry::Client,
+    reporter: &Arc<dyn Reporter>,
+) -> Result<(BuildPlan, Bases), Error> {
+    let mut bases = Bases::default();
+    loop {
+        let outline = plan::outline(dockerfile, options, &bases.configs)
+            .map_err(|error| refused(error, dockerfile, reporter.as_ref()))?;
+        judge(&outline.diagnostics, &dockerfile.source, reporter.as_ref())?;
+        let missing: Vec<Key> =
+            outline.bases.into_iter().filter(|key| !bases.configs.contains_key(key)).collect();
+        if missing.is_empty() {
+            break;
+        }
+        for (key, resolved) in resolve_all(missing, client).await? {
+            reporter.info(format!("{} is {}", key.0, resolved.digest));
+            bases.add(key, resolved)?;
+        }
+    }
+    let (plan, warnings) = plan::resolve(dockerfile, options, &bases.configs)
+        .map_err(|error| refused(error, dockerfile, reporter.as_ref()))?;
+    judge(&warnings, &dockerfile.source, reporter.as_ref())?;
+    Ok((plan, bases))
+}
+
+async fn resolve_all(missing: Vec<Key>, client: &registry::Client) -> Result<Vec<(Key, Resolved)>, Error> {
+    let requests = missing.into_iter().map(|(reference, platform)| async move {
+        match client.resolve(&reference, &platform).await {
+            Ok(resolved) => Ok(((reference, platform), resolved)),
+            Err(source) => Err(Error::Pull { reference, source }),
+        }
+    });
+    futures_util::future::try_join_all(requests).await
+}
+
+fn refused(error: PlanError, dockerfile: &Dockerfile, reporter: &dyn Reporter) -> Error {
+    match error {
+        PlanError::Diagnostics(diagnostics) => match judge(&diagnostics, &dockerfile.source, reporter) {
+            Err(drawn) => drawn,
+            Ok(()) => Error::Internal("a plan was refused without an error".to_owned()),
+        },
+        other => Error::Plan(other),
+    }
+}

@@ -1,0 +1,176 @@
+//! COPY and ADD as steps: where the sources are, and who owns the copies.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::copy::{self, Picked, Target};
+use super::error::StepError;
+use super::identity::Accounts;
+use super::inputs;
+use super::material::{Chain, blocking};
+use super::stage::{Made, Site, Work};
+use super::tree::LayersTree;
+use crate::context::{Selection, SourceTree};
+use crate::layer::{self, UnpackOptions};
+use crate::plan::{CopyFrom, CopyOp, CopySource};
+use crate::rootfs::LayerTree;
+
+/// Makes the layer of one COPY or ADD.
+pub(super) async fn copy(work: &Work, op: &CopyOp) -> Result<Made, StepError> {
+    let stack = work.site.materials.stack(&work.chain).await?;
+    let owner = match &op.chown {
+        Some(chown) => Some(owner(work, chown).await?),
+        None => None,
+    };
+    let tree: Option<LayersTree> = match &op.from {
+        CopyFrom::Context => None,
+        from => Some(source_tree(work, from).await?),
+    };
+    let mut writer = work.writer()?;
+    let (site, op) = (Arc::clone(&work.site), op.clone());
+    let now = site.epoch.unwrap_or(site.now);
+    let packed = blocking(move || {
+        let target = Target { base: &stack, owner, now };
+        match (&tree, &site.context) {
+            (Some(tree), _) => write(&site, &op, Some(tree), true, &target, &mut writer)?,
+            (None, Some(context)) => write(&site, &op, Some(context), false, &target, &mut writer)?,
+            (None, None) => write(&site, &op, None, false, &target, &mut writer)?,
+        }
+        writer.finish().map_err(StepError::Layer)
+    })
+    .await?;
+    work.keep(packed)
+}
+
+/// `--chown`: numbers need no look into the stage.
+async fn owner(work: &Work, chown: &str) -> Result<(u32, u32), StepError> {
+    let numeric = chown.split(':').all(|part| part.parse::<u32>().is_ok());
+    let accounts = if numeric { Accounts::default() } else { accounts_of(work, &work.chain).await? };
+    Ok(accounts.owner(chown))
+}
+
+/// The passwd and group files of a chain, read out of its layers' blobs, so
+/// that no tree is unpacked for two small files.
+pub(super) async fn accounts_of(work: &Work, chain: &Chain) -> Result<Accounts, StepError> {
+    let stack = work.site.materials.stack(chain).await?;
+    let mut files = Vec::new();
+    for name in ["etc/passwd", "etc/group"] {
+        let resolved = stack.resolve(Path::new(name), true).map_err(StepError::Layer)?;
+        files.push(match resolved.found {
+            Some(found) => {
+                let (path, layer) = (found.source_path, &chain.0[found.source_layer]);
+                let blob = work.site.materials.blob(layer).await?;
+                let media_type = layer.layer.media_type.clone();
+                blocking(move || read_one(&blob, &media_type, &path)).await?
+            }
+            None => Vec::new(),
+        });
+    }
+    let group = files.pop().unwrap_or_default();
+    Ok(Accounts { passwd: files.pop().unwrap_or_default(), group })
+}
+
+fn read_one(blob: &Path, media_type: &str, path: &Path) -> Result<Vec<u8>, StepError> {
+    let file = File::open(blob).map_err(|source| StepError::File { path: blob.to_owned(), source })?;
+    let mut found = layer::read_files(file, media_type, &[path]).map_err(StepError::Layer)?;
+    Ok(found.remove(path).unwrap_or_default())
+}
+
+/// The tree that `--from` names.
+pub(super) async fn source_tree(work: &Work, from: &CopyFrom) -> Result<LayersTree, StepError> {
+    let (name, chain) = match from {
+        CopyFrom::Stage(id) => {
+            (format!("stage `{}`", work.site.stage(*id).name), work.chain_of_stage(*id).await?)
+        }
+        CopyFrom::Image(reference) => {
+            let platform = work.site.stage(work.id).platform.clone();
+            (format!("image `{reference}`"), work.site.bases.chain(&(reference.clone(), platform)))
+        }
+        CopyFrom::Context | CopyFrom::Named(_) => {
+            return Err(StepError::Unsupported("named contexts cannot be read yet".to_owned()));
+        }
+    };
+    Ok(LayersTree::new(name, &work.site.materials.trees(&chain).await?))
+}
+
+fn write(
+    site: &Site,
+    op: &CopyOp,
+    tree: Option<&dyn SourceTree>,
+    keep_owner: bool,
+    target: &Target<'_>,
+    writer: &mut layer::LayerWriter,
+) -> Result<(), StepError> {
+    let mut archives = Vec::new();
+    let mut selected = None;
+    if let Some(tree) = tree
+        && let Some(mut selection) = inputs::pick(tree, op)?
+    {
+        archives = unpack_archives(site, op, tree, &mut selection)?;
+        selected = Some((tree, selection));
+    }
+    let mut picked: Vec<Picked<'_>> = archives.iter().map(|archive| Picked::Archive(archive)).collect();
+    if let Some((tree, selection)) = selected {
+        picked.push(Picked::Selection { tree, selection, keep_owner });
+    }
+    for source in &op.sources {
+        match source {
+            CopySource::Inline { name, content } => picked.push(Picked::Inline {
+                name: name.clone(),
+                content: content.clone().into_bytes(),
+                mode: 0o644,
+                mtime: target.now,
+            }),
+            CopySource::Http(url) | CopySource::Git(url) => {
+                return Err(StepError::Unsupported(format!("ADD cannot download yet (`{url}`)")));
+            }
+            CopySource::Path(_) if tree.is_none() => return Err(no_context()),
+            CopySource::Path(_) => {}
+        }
+    }
+    copy::write_layer(op, &picked, target, writer).map_err(StepError::Copy)
+}
+
+/// ADD unpacks local archives: they leave the selection and become trees.
+fn unpack_archives(
+    site: &Site,
+    op: &CopyOp,
+    tree: &dyn SourceTree,
+    selection: &mut Selection,
+) -> Result<Vec<LayersTree>, StepError> {
+    let wanted = op.add.as_ref().is_some_and(|add| add.unpack != Some(false));
+    let mut archives = Vec::new();
+    let mut files = Vec::new();
+    for item in std::mem::take(&mut selection.items) {
+        let archive = wanted && item.node.is_file() && layer::is_archive(open(tree, &item.path)?);
+        match archive {
+            true => archives.push(unpack_archive(site, tree, &item.path)?),
+            false => files.push(item),
+        }
+    }
+    selection.items = files;
+    Ok(archives)
+}
+
+fn unpack_archive(site: &Site, tree: &dyn SourceTree, path: &Path) -> Result<LayersTree, StepError> {
+    let failed = |source| StepError::File { path: site.materials.unfinished.clone(), source };
+    let own = tempfile::tempdir_in(&site.materials.unfinished).map_err(failed)?.keep();
+    let directory = File::open(&own).map_err(failed)?;
+    let options = UnpackOptions { record_key: site.materials.record_key.clone() };
+    let unpacked =
+        layer::unpack(open(tree, path)?, "", directory.as_fd(), None, &options).map_err(StepError::Layer)?;
+    let only = LayerTree { tree: own, index: Arc::new(unpacked.index) };
+    Ok(LayersTree::new(format!("archive `{}`", path.display()), &[only]))
+}
+
+fn open<'a>(tree: &'a dyn SourceTree, path: &Path) -> Result<Box<dyn Read + Send + 'a>, StepError> {
+    tree.open(path).map_err(StepError::Source)
+}
+
+/// A COPY or mount of a context that is not there.
+pub(super) fn no_context() -> StepError {
+    StepError::Unsupported("there is no build context to copy from".to_owned())
+}

@@ -1,0 +1,203 @@
+//! The sources of `RUN --mount` that must be made before a sandbox can mount
+//! them: what a bind mount shows of the context, stages and images, and the
+//! directories of caches.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::copy::{self, Picked, Target};
+use super::copy_step;
+use super::error::StepError;
+use super::inputs;
+use super::material::blocking;
+use super::stage::{Site, Work};
+use crate::context::Owners;
+use crate::image::Digest;
+use crate::layer::{self, Compression, LayerWriter, PackOptions, Stack, UnpackOptions};
+use crate::plan::{
+    BindMount, CacheMount, CacheSharing, CopyFrom, CopyOp, CopySource, Mount, MountSource, RunOp,
+};
+use crate::sandbox::MountSpec;
+use crate::store::{MountLock, Store};
+
+/// What a RUN is given, and the locks that must be held while it runs.
+#[derive(Default)]
+pub(super) struct Prepared {
+    /// By position among the RUN's mounts.
+    pub(super) specs: BTreeMap<usize, MountSpec>,
+    /// Dropped after the step.
+    pub(super) held: Vec<MountLock>,
+}
+
+/// Makes the sources of bind and cache mounts.
+pub(super) async fn prepare(work: &Work, op: &RunOp, scratch: &Path) -> Result<Prepared, StepError> {
+    let mut prepared = Prepared::default();
+    for (position, mount) in op.mounts.iter().enumerate() {
+        let own = scratch.join(format!("mount-{position}"));
+        let spec = match mount {
+            Mount::Bind(bind) => bind_spec(work, bind, own).await?,
+            Mount::Cache(cache) => cache_spec(work, cache, own, &mut prepared).await?,
+            Mount::Tmpfs(_) | Mount::Secret(_) | Mount::Ssh(_) => continue,
+        };
+        prepared.specs.insert(position, spec);
+    }
+    Ok(prepared)
+}
+
+/// What the bind mounts of a RUN hold: part of its content key.
+pub(super) async fn content(work: &Work, op: &RunOp) -> Result<Vec<Digest>, StepError> {
+    let mut digests = Vec::new();
+    for mount in &op.mounts {
+        let Mount::Bind(bind) = mount else { continue };
+        let read = as_copy(bind);
+        digests.push(match &bind.from {
+            MountSource::Empty => Digest::of("empty"),
+            MountSource::Context => match &work.site.context {
+                Some(context) => inputs::digest_sources(context, &read, Owners::Ignore)?,
+                None => return Err(copy_step::no_context()),
+            },
+            MountSource::Stage(_) | MountSource::Image(_) | MountSource::Named(_) => {
+                let tree = copy_step::source_tree(work, &read.from).await?;
+                inputs::digest_sources(&tree, &read, Owners::Count)?
+            }
+        });
+    }
+    Ok(digests)
+}
+
+/// A bind mount shows what a COPY of its source would write.
+fn as_copy(bind: &BindMount) -> CopyOp {
+    CopyOp {
+        from: match &bind.from {
+            MountSource::Stage(id) => CopyFrom::Stage(*id),
+            MountSource::Image(reference) => CopyFrom::Image(reference.clone()),
+            MountSource::Named(name) => CopyFrom::Named(name.clone()),
+            MountSource::Context | MountSource::Empty => CopyFrom::Context,
+        },
+        sources: vec![CopySource::Path(bind.source.clone())],
+        destination: SHOWN.to_owned(),
+        chown: None,
+        chmod: None,
+        link: true,
+        parents: false,
+        exclude: Vec::new(),
+        add: None,
+    }
+}
+
+/// Where the source of a bind mount lies in the tree that is made for it.
+const SHOWN: &str = "/shown";
+
+async fn bind_spec(work: &Work, bind: &BindMount, own: PathBuf) -> Result<MountSpec, StepError> {
+    make_directory(&own)?;
+    let tree = own.join("tree");
+    make_directory(&tree)?;
+    if !matches!(bind.from, MountSource::Empty) {
+        show(work, bind, &own, &tree).await?;
+    } else {
+        make_directory(&tree.join(SHOWN.trim_start_matches('/')))?;
+    }
+    let source = tree.join(SHOWN.trim_start_matches('/'));
+    let target = PathBuf::from(&bind.target);
+    // What the tree holds is this step's own: writes to it are thrown away with it.
+    Ok(MountSpec::Bind { source, target, read_only: !bind.writable })
+}
+
+/// Writes what the mount shows as a layer and unpacks it: one way of copying,
+/// with the same owners, links and limits as COPY.
+async fn show(work: &Work, bind: &BindMount, own: &Path, tree: &Path) -> Result<(), StepError> {
+    let op = as_copy(bind);
+    let from = match bind.from {
+        MountSource::Context => None,
+        _ => Some(copy_step::source_tree(work, &op.from).await?),
+    };
+    let site: Arc<Site> = Arc::clone(&work.site);
+    let (own, into) = (own.to_owned(), tree.to_owned());
+    blocking(move || {
+        let options = PackOptions { compression: Compression::None, ..site.pack.clone() };
+        let mut writer = LayerWriter::create(&own, options).map_err(StepError::Layer)?;
+        let source: &dyn crate::context::SourceTree = match (&from, &site.context) {
+            (Some(tree), _) => tree,
+            (None, Some(context)) => context,
+            (None, None) => return Err(copy_step::no_context()),
+        };
+        let Some(selection) = inputs::pick(source, &op)? else { return Ok(()) };
+        let picked = [Picked::Selection { tree: source, selection, keep_owner: from.is_some() }];
+        let base = Stack::new(Vec::new());
+        let target = Target { base: &base, owner: None, now: site.now };
+        copy::write_layer(&op, &picked, &target, &mut writer).map_err(StepError::Copy)?;
+        let packed = writer.finish().map_err(StepError::Layer)?;
+        unpack(&site, &packed, &into)
+    })
+    .await
+}
+
+fn unpack(site: &Site, packed: &layer::PackedLayer, into: &Path) -> Result<(), StepError> {
+    let open =
+        |path: &Path| File::open(path).map_err(|source| StepError::File { path: path.to_owned(), source });
+    let options = UnpackOptions { record_key: site.materials.record_key.clone() };
+    let (blob, directory) = (open(&packed.blob)?, open(into)?);
+    layer::unpack(blob, &packed.layer.media_type, directory.as_fd(), None, &options)
+        .map_err(StepError::Layer)?;
+    Ok(())
+}
+
+async fn cache_spec(
+    work: &Work,
+    cache: &CacheMount,
+    own: PathBuf,
+    prepared: &mut Prepared,
+) -> Result<MountSpec, StepError> {
+    if !matches!(cache.from, MountSource::Empty) {
+        return Err(StepError::Unsupported(
+            "`RUN --mount=type=cache,from=…` is not supported yet".to_owned(),
+        ));
+    }
+    let (target, read_only) = (PathBuf::from(&cache.target), cache.readonly);
+    let (store, wanted) = (Arc::clone(&work.site.materials.store), cache.clone());
+    let (source, lock) = blocking(move || cache_directory(&store, &wanted, own)).await?;
+    prepared.held.extend(lock);
+    Ok(MountSpec::Bind { source, target, read_only })
+}
+
+/// The cache's directory, and its lock unless it is shared. A private cache
+/// that somebody has is replaced by an empty directory of this step's own.
+fn cache_directory(
+    store: &Store,
+    cache: &CacheMount,
+    own: PathBuf,
+) -> Result<(PathBuf, Option<MountLock>), StepError> {
+    let lock = match cache.sharing {
+        CacheSharing::Shared => None,
+        sharing => {
+            let taken =
+                store.mount_lock(&cache.id, sharing == CacheSharing::Locked).map_err(StepError::Store)?;
+            if taken.is_none() {
+                make_directory(&own)?;
+                own_by(&own, cache)?;
+                return Ok((own, None));
+            }
+            taken
+        }
+    };
+    let directory = store.mount_directory(&cache.id).map_err(StepError::Store)?;
+    let is_new = std::fs::read_dir(&directory).map(|mut entries| entries.next().is_none());
+    if is_new.map_err(|source| StepError::File { path: directory.clone(), source })? {
+        own_by(&directory, cache)?;
+    }
+    Ok((directory, lock))
+}
+
+fn own_by(directory: &Path, cache: &CacheMount) -> Result<(), StepError> {
+    let failed = |source| StepError::File { path: directory.to_owned(), source };
+    std::os::unix::fs::chown(directory, Some(cache.uid), Some(cache.gid)).map_err(failed)?;
+    std::fs::set_permissions(directory, std::fs::Permissions::from_mode(cache.mode)).map_err(failed)
+}
+
+fn make_directory(path: &Path) -> Result<(), StepError> {
+    std::fs::create_dir(path).map_err(|source| StepError::File { path: path.to_owned(), source })
+}

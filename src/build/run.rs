@@ -1,0 +1,266 @@
+//! A RUN, from its operation to what a sandbox needs, and its output as lines.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::error::StepError;
+use super::identity::{Accounts, Identity};
+use super::tree::LayersTree;
+use crate::plan::{Mount, Network, RunOp, SecretMount};
+use crate::progress::{Event, Reporter, StepId, Stream};
+use crate::sandbox::{MountSpec, OutputStream, Root, RunSpec};
+use crate::secret::Secret;
+
+/// `HOSTNAME` of every RUN, as in BuildKit.
+const HOSTNAME: &str = "buildkitsandbox";
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// How many of its last lines a failing step repeats.
+const TAIL_LINES: usize = 15;
+/// A line longer than this is shown in pieces.
+const LINE_LIMIT: usize = 16 << 10;
+
+/// What every RUN of a build is given.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Surroundings {
+    pub(super) secrets: BTreeMap<String, Secret>,
+    pub(super) resolv_conf: Vec<u8>,
+    pub(super) extra_hosts: Vec<(String, String)>,
+}
+
+/// Everything a sandbox needs for this RUN.
+pub(super) fn spec(
+    op: &RunOp,
+    tree: &LayersTree,
+    root: Root,
+    surroundings: &Surroundings,
+    mut prepared: BTreeMap<usize, MountSpec>,
+) -> Result<RunSpec, StepError> {
+    let identity = accounts(tree)?.run_as(&op.user).map_err(StepError::Identity)?;
+    let mut mounts = Vec::new();
+    for (position, mount) in op.mounts.iter().enumerate() {
+        mounts.extend(
+            prepared
+                .remove(&position)
+                .map(Ok)
+                .or_else(|| simple_mount(mount, surroundings).transpose())
+                .transpose()?,
+        );
+    }
+    Ok(RunSpec {
+        root,
+        argv: op.argv.iter().map(OsString::from).collect(),
+        env: environment(op, &identity, surroundings)?,
+        cwd: PathBuf::from(&op.cwd),
+        uid: identity.uid,
+        gid: identity.gid,
+        groups: identity.groups,
+        mounts,
+        hostname: HOSTNAME.to_owned(),
+        hosts: hosts(&surroundings.extra_hosts),
+        resolv_conf: surroundings.resolv_conf.clone(),
+        network_none: op.network == Network::None,
+        scripts: op.scripts.iter().map(|(name, text)| (name.clone(), text.clone().into_bytes())).collect(),
+    })
+}
+
+/// The stage's own passwd and group files.
+pub(super) fn accounts(tree: &LayersTree) -> Result<Accounts, StepError> {
+    let read = |path: &str| {
+        tree.small_file(Path::new(path))
+            .map_err(|source| StepError::File { path: Path::new("/").join(path), source })
+    };
+    Ok(Accounts { passwd: read("etc/passwd")?, group: read("etc/group")? })
+}
+
+fn environment(
+    op: &RunOp,
+    identity: &Identity,
+    surroundings: &Surroundings,
+) -> Result<Vec<(OsString, OsString)>, StepError> {
+    let mut environment: Vec<(OsString, OsString)> = Vec::new();
+    let mut set = |name: &str, value: OsString, replace: bool| match environment
+        .iter_mut()
+        .find(|(known, _)| known == name)
+    {
+        Some((_, old)) if replace => *old = value,
+        Some(_) => {}
+        None => environment.push((name.into(), value)),
+    };
+    for (name, value) in &op.env {
+        set(name, value.into(), true);
+    }
+    for (name, value) in &op.hidden_env {
+        set(name, value.into(), false);
+    }
+    for (variable, id, required) in &op.secret_env {
+        if let Some(secret) = secret(surroundings, id, *required)? {
+            set(variable, std::os::unix::ffi::OsStringExt::from_vec(secret.expose().to_vec()), true);
+        }
+    }
+    set("PATH", DEFAULT_PATH.into(), false);
+    set("HOSTNAME", HOSTNAME.into(), false);
+    set("HOME", identity.home.clone().into(), false);
+    Ok(environment)
+}
+
+fn secret<'a>(
+    surroundings: &'a Surroundings,
+    id: &str,
+    required: bool,
+) -> Result<Option<&'a Secret>, StepError> {
+    match surroundings.secrets.get(id) {
+        Some(secret) => Ok(Some(secret)),
+        None if required => Err(StepError::SecretMissing(id.to_owned())),
+        None => Ok(None),
+    }
+}
+
+/// Mounts that need nothing from other stages. `None`: an optional secret that
+/// was not given.
+fn simple_mount(mount: &Mount, surroundings: &Surroundings) -> Result<Option<MountSpec>, StepError> {
+    match mount {
+        Mount::Tmpfs(tmpfs) => Ok(Some(MountSpec::Tmpfs {
+            target: PathBuf::from(&tmpfs.target),
+            size: tmpfs.size,
+            mode: 0o1777,
+        })),
+        Mount::Secret(wanted) => secret_file(wanted, surroundings),
+        Mount::Ssh(ssh) if ssh.required => {
+            Err(StepError::Unsupported("`RUN --mount=type=ssh` is not supported yet".to_owned()))
+        }
+        Mount::Ssh(_) => Ok(None),
+        Mount::Bind(_) | Mount::Cache(_) => unreachable!("the stage prepares bind and cache mounts"),
+    }
+}
+
+fn secret_file(wanted: &SecretMount, surroundings: &Surroundings) -> Result<Option<MountSpec>, StepError> {
+    let secret = secret(surroundings, &wanted.id, wanted.required)?;
+    Ok(secret.map(|secret| MountSpec::File {
+        content: secret.clone(),
+        target: PathBuf::from(&wanted.target),
+        mode: wanted.mode,
+        uid: wanted.uid,
+        gid: wanted.gid,
+    }))
+}
+
+fn hosts(extra: &[(String, String)]) -> Vec<u8> {
+    let mut text = format!("127.0.0.1\tlocalhost {HOSTNAME}\n::1\tlocalhost ip6-localhost ip6-loopback\n");
+    for (name, address) in extra {
+        text.push_str(&format!("{address}\t{name}\n"));
+    }
+    text.into_bytes()
+}
+
+/// Cuts a step's output into lines, reports them, and remembers the last ones.
+pub(super) struct Lines {
+    reporter: Arc<dyn Reporter>,
+    id: StepId,
+    stdout: Vec<u8>,
+    stderr: Vec<u8>,
+    tail: VecDeque<String>,
+}
+
+impl Lines {
+    pub(super) fn new(reporter: Arc<dyn Reporter>, id: StepId) -> Self {
+        Self { reporter, id, stdout: Vec::new(), stderr: Vec::new(), tail: VecDeque::new() }
+    }
+
+    /// Takes a chunk as it was read.
+    pub(super) fn take(&mut self, stream: OutputStream, mut chunk: &[u8]) {
+        while let Some(end) = chunk.iter().position(|byte| *byte == b'\n') {
+            self.pending(stream).extend_from_slice(&chunk[..end]);
+            self.flush(stream);
+            chunk = &chunk[end + 1..];
+        }
+        self.pending(stream).extend_from_slice(chunk);
+        if self.pending(stream).len() > LINE_LIMIT {
+            self.flush(stream);
+        }
+    }
+
+    /// Reports unfinished lines; the last lines of the step.
+    pub(super) fn finish(mut self) -> Vec<String> {
+        for stream in [OutputStream::Stdout, OutputStream::Stderr] {
+            if !self.pending(stream).is_empty() {
+                self.flush(stream);
+            }
+        }
+        self.tail.into()
+    }
+
+    fn pending(&mut self, stream: OutputStream) -> &mut Vec<u8> {
+        match stream {
+            OutputStream::Stdout => &mut self.stdout,
+            OutputStream::Stderr => &mut self.stderr,
+        }
+    }
+
+    fn flush(&mut self, stream: OutputStream) {
+        let bytes = std::mem::take(self.pending(stream));
+        let line = String::from_utf8_lossy(&bytes).trim_end_matches('\r').to_owned();
+        // A program that draws a progress bar rewrites its line: the last state counts.
+        let line = line.rsplit('\r').next().unwrap_or("").to_owned();
+        if self.tail.len() == TAIL_LINES {
+            self.tail.pop_front();
+        }
+        self.tail.push_back(self.reporter.clean(line.clone()));
+        let stream = match stream {
+            OutputStream::Stdout => Stream::Stdout,
+            OutputStream::Stderr => Stream::Stderr,
+        };
+        self.reporter.report(Event::StepOutput { id: self.id, stream, line });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::progress::Silent;
+
+    #[test]
+    fn lines_are_cut_at_line_ends_only() {
+        let mut lines = Lines::new(Arc::new(Silent), StepId(0));
+        lines.take(OutputStream::Stdout, b"one\ntw");
+        lines.take(OutputStream::Stderr, b"other");
+        lines.take(OutputStream::Stdout, b"o\n10%\r20%\r\n\n");
+        assert_eq!(lines.finish(), ["one", "two", "20%", "", "other"]);
+    }
+
+    #[test]
+    fn the_tail_is_bounded() {
+        let mut lines = Lines::new(Arc::new(Silent), StepId(0));
+        for number in 0..100 {
+            lines.take(OutputStream::Stdout, format!("{number}\n").as_bytes());
+        }
+        let tail = lines.finish();
+        assert_eq!((tail.len(), tail[0].as_str()), (TAIL_LINES, "85"));
+    }
+
+    #[test]
+    fn defaults_do_not_replace_what_the_image_says() {
+        let op = RunOp {
+            argv: vec![],
+            env: vec![("HOME".into(), "/mine".into()), ("A".into(), "1".into())],
+            hidden_env: vec![("A".into(), "2".into()), ("http_proxy".into(), "p".into())],
+            cwd: "/".into(),
+            user: String::new(),
+            mounts: vec![],
+            network: Network::Default,
+            scripts: vec![],
+            secret_env: vec![("TOKEN".into(), "t".into(), true)],
+        };
+        let identity = Identity { uid: 0, gid: 0, groups: vec![], home: "/root".into() };
+        let mut surroundings = Surroundings::default();
+        assert!(matches!(environment(&op, &identity, &surroundings), Err(StepError::SecretMissing(_))));
+        surroundings.secrets.insert("t".into(), Secret::new("s"));
+        let found: BTreeMap<_, _> = environment(&op, &identity, &surroundings).unwrap().into_iter().collect();
+        for (name, value) in
+            [("HOME", "/mine"), ("A", "1"), ("http_proxy", "p"), ("TOKEN", "s"), ("PATH", DEFAULT_PATH)]
+        {
+            assert_eq!(found[&OsString::from(name)], value, "{name}");
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! What the user handed in: the Dockerfile's text, its context, its ignore file.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use super::error::Error;
+use super::request::{BuildRequest, ContextSource, DockerfileSource};
+use crate::context::{self, DirectoryContext};
+use crate::dockerfile::{self, Diagnostic, Dockerfile, Severity, Source};
+use crate::progress::Reporter;
+use crate::store::Store;
+
+/// A Dockerfile is text that people write: larger is a mistake.
+const DOCKERFILE_LIMIT: u64 = 16 << 20;
+
+/// A Dockerfile as found.
+pub(super) struct Found {
+    /// As messages call it.
+    name: String,
+    /// Where it lies, unless it came as text.
+    path: Option<PathBuf>,
+    text: Vec<u8>,
+}
+
+/// Finds and reads the Dockerfile.
+pub(super) fn find(request: &BuildRequest) -> Result<Found, Error> {
+    let candidates = match (&request.dockerfile, &request.context) {
+        (DockerfileSource::Text(text), _) => {
+            return Ok(Found { name: "Dockerfile".to_owned(), path: None, text: text.clone() });
+        }
+        (DockerfileSource::Default, ContextSource::Directory(context)) => {
+            vec![context.join("Dockerfile"), context.join("Containerfile")]
+        }
+        (DockerfileSource::Default, ContextSource::Empty) => vec![PathBuf::from("Dockerfile")],
+        (DockerfileSource::Path(path), ContextSource::Directory(context)) => {
+            vec![path.clone(), context.join(path)]
+        }
+        (DockerfileSource::Path(path), ContextSource::Empty) => vec![path.clone()],
+    };
+    for path in &candidates {
+        match read(path) {
+            Ok(text) => return Ok(Found { name: shown(path), path: Some(path.clone()), text }),
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
+            Err(source) => return Err(Error::ReadDockerfile { path: path.clone(), source }),
+        }
+    }
+    Err(Error::NoDockerfile { tried: candidates })
+}
+
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    File::open(path)?.take(DOCKERFILE_LIMIT + 1).read_to_end(&mut text)?;
+    if text.len() as u64 > DOCKERFILE_LIMIT {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is larger than 16 MiB"));
+    }
+    Ok(text)
+}
+
+fn shown(path: &Path) -> String {
+    path.strip_prefix("./").unwrap_or(path).display().to_string()
+}
+
+/// Parses it; warnings are reported, errors returned all at once.
+pub(super) fn parse(found: &Found, reporter: &dyn Reporter) -> Result<Dockerfile, Error> {
+    let parsed = dockerfile::parse(&found.name, &found.text);
+    judge(&parsed.diagnostics, &parsed.dockerfile.source, reporter)?;
+    Ok(parsed.dockerfile)
+}
+
+/// Reports warnings; errors become one error that draws them all.
+pub(super) fn judge(
+    diagnostics: &[Diagnostic],
+    source: &Source,
+    reporter: &dyn Reporter,
+) -> Result<(), Error> {
+    let (errors, warnings): (Vec<&Diagnostic>, Vec<&Diagnostic>) =
+        diagnostics.iter().partition(|diagnostic| diagnostic.severity == Severity::Error);
+    for warning in warnings {
+        reporter.warn(warning.render(source));
+    }
+    if errors.is_empty() {
+        return Ok(());
+    }
+    let drawn: Vec<String> = errors.iter().map(|error| error.render(source)).collect();
+    Err(Error::Dockerfile(drawn.join("\n")))
+}
+
+/// Opens the context with the ignore file that belongs to it:
+/// `<Dockerfile>.dockerignore` beside the Dockerfile wins over `.dockerignore`.
+pub(super) fn open_context(
+    request: &BuildRequest,
+    found: &Found,
+    store: &Store,
+) -> Result<Option<DirectoryContext>, Error> {
+    let ContextSource::Directory(directory) = &request.context else { return Ok(None) };
+    let ignore = context::ignore_file(directory, found.path.as_deref()).map_err(Error::Context)?;
+    let identity = directory.canonicalize().unwrap_or_else(|_| directory.clone());
+    let index = store.stat_index_path(&identity);
+    DirectoryContext::open(directory, ignore, Some(&index)).map(Some).map_err(Error::Context)
+}

@@ -1,0 +1,66 @@
+//! WORKDIR: a layer with the directory and those above it that were missing.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::copy_step;
+use super::error::StepError;
+use super::material::blocking;
+use super::stage::{Made, Work};
+use crate::layer::{Entry, Kind, LayerWriter, Stack};
+use crate::plan::WorkdirOp;
+
+/// Makes the layer; it is empty when the directory exists.
+pub(super) async fn make(work: &Work, op: &WorkdirOp) -> Result<Made, StepError> {
+    let stack = work.site.materials.stack(&work.chain).await?;
+    let relative: PathBuf = op.path.trim_start_matches('/').into();
+    let resolved = stack.resolve(&relative, true).map_err(StepError::Layer)?;
+    let exists = resolved.found.as_ref().is_some_and(|found| found.entry.kind.is_directory());
+    let (uid, gid) = match exists || op.user.is_empty() {
+        true => (0, 0),
+        false => copy_step::accounts_of(work, &work.chain).await?.owner(&op.user),
+    };
+    let mut writer = work.writer()?;
+    let now = work.site.epoch.unwrap_or(work.site.now);
+    let packed = blocking(move || {
+        if !exists {
+            write(&stack, &resolved.path, (uid, gid), now, &mut writer)?;
+        }
+        writer.finish().map_err(StepError::Layer)
+    })
+    .await?;
+    work.keep(packed)
+}
+
+fn write(
+    stack: &Stack,
+    path: &Path,
+    (uid, gid): (u32, u32),
+    now: i64,
+    writer: &mut LayerWriter,
+) -> Result<(), StepError> {
+    let mut chain: Vec<&Path> = path.ancestors().filter(|path| !path.as_os_str().is_empty()).collect();
+    chain.reverse();
+    for path in chain {
+        let entry = match stack.get(path) {
+            Some(found) => Entry { path: path.to_owned(), ..found.entry.clone() },
+            None => Entry {
+                path: path.to_owned(),
+                kind: Kind::Directory { opaque: false },
+                mode: 0o755,
+                uid,
+                gid,
+                mtime: now,
+                xattrs: BTreeMap::new(),
+            },
+        };
+        if !matches!(entry.kind, Kind::Directory { .. }) {
+            let path = Path::new("/").join(path);
+            let source = std::io::ErrorKind::NotADirectory.into();
+            return Err(StepError::File { path, source });
+        }
+        let entry = Entry { kind: Kind::Directory { opaque: false }, ..entry };
+        writer.append(&entry, None).map_err(StepError::Layer)?;
+    }
+    Ok(())
+}
