@@ -1,1 +1,4 @@
+//! t
+mod normalise;
+mod settings;
 fn main() {}
