@@ -22,7 +22,8 @@ pub(crate) use self::references::DOCKER_HUB;
 use self::references::{Registry, one_spelling};
 pub(crate) use self::tags::version_of;
 use crate::settings::{
-    Code, Effect, Finding, Findings, Key, Pairs, Reader, SecretSpec, Settings, TABLE, Written, shown,
+    Code, Effect, Finding, Findings, Key, Kind, Pairs, Reader, SecretSpec, Setting, Settings, TABLE, Written,
+    shown,
 };
 
 /// What the settings mean.
@@ -57,10 +58,16 @@ pub(crate) struct Normalised {
     /// Wipe the state directory at the end.
     pub(crate) purge: bool,
     /// The cache in a registry.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "decided and checked; the build has no such cache yet")
+    )]
     pub(crate) cache: Cache,
     /// Images whose layers may be reused.
+    #[cfg_attr(not(test), expect(dead_code, reason = "as `cache`"))]
     pub(crate) cache_from: Vec<String>,
     /// Mirrors, by registry.
+    #[cfg_attr(not(test), expect(dead_code, reason = "decided and checked; registries have no mirrors yet"))]
     pub(crate) mirrors: Mirrors,
     /// Hosts that may be unverified or plain HTTP.
     pub(crate) insecure: Vec<String>,
@@ -123,11 +130,14 @@ pub(crate) fn normalise(
     }
 }
 
-/// Whether a setting of a kind with a value that switches it off is off.
+/// Whether a switch is off: then nothing need be said about it.
 pub(crate) fn is_off(settings: &Settings, key: Key) -> bool {
-    settings.get(key).is_some_and(|given| {
-        matches!(given.value.to_ascii_lowercase().as_str(), "0" | "f" | "false" | "n" | "no" | "off")
-    })
+    // Attestations have levels, and `false` switches them off.
+    let is_switch = Setting::of(key).kind == Kind::Flag || key == Key::Provenance;
+    is_switch
+        && settings.get(key).is_some_and(|given| {
+            matches!(given.value.to_ascii_lowercase().as_str(), "0" | "f" | "false" | "n" | "no" | "off")
+        })
 }
 
 /// Settings that do nothing, and those that are refused.
@@ -161,7 +171,7 @@ fn check_words(reader: &mut Reader<'_>) {
     reader.word(Key::Verbosity, &["info", "trace", "debug", "warn", "warning", "error", "fatal", "panic"]);
     reader.integer(Key::PushRetry);
     reader.integer(Key::ImageDownloadRetry);
-    for setting in TABLE.iter().filter(|setting| setting.kind == crate::settings::Kind::Flag) {
+    for setting in TABLE.iter().filter(|setting| setting.kind == Kind::Flag) {
         reader.flag(setting.key);
     }
 }
@@ -217,13 +227,7 @@ fn report_missing(reader: &mut Reader<'_>, found: &destinations::Destinations, d
     const ANY: [Key; 5] = [Key::Repo, Key::Destinations, Key::ExtraTags, Key::TarPath, Key::OciLayoutPath];
     let given = ANY.iter().any(|key| reader.settings.is_written(*key));
     let checking = reader.flag(Key::Check) == Some(true);
-    if given
-        || dry_run
-        || checking
-        || !found.names.is_empty()
-        || found.unmatched.is_some()
-        || reader.findings.has_errors()
-    {
+    if given || dry_run || checking || !found.names.is_empty() || found.unmatched.is_some() {
         return;
     }
     let problem = "nothing says where the image should go";

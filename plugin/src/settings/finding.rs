@@ -8,7 +8,6 @@ macro_rules! codes {
     ($($variant:ident $name:literal,)*) => {
         /// The stable code of a finding. `E_` ends the run, `W_` does not.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        #[expect(missing_docs, reason = "the names are the reference's, and say it")]
         pub(crate) enum Code { $($variant,)* }
 
         impl Code {
@@ -167,7 +166,8 @@ impl Findings {
 /// information of a URL, which may be a password.
 pub(crate) fn shown(value: &str) -> String {
     let visible = match (value.rfind('@'), value.find("://")) {
-        (Some(at), scheme) if value[..at].contains(':') => {
+        // Before the `@` of a URL, or of `user:password@`, stands what may be a token.
+        (Some(at), scheme) if scheme.is_some() || value[..at].contains(':') => {
             let start = scheme.map_or(0, |start| start + 3);
             format!("{}***{}", value.get(..start.min(at)).unwrap_or_default(), &value[at..])
         }
@@ -186,6 +186,7 @@ mod tests {
         for (value, expected) in [
             ("https://u:p@h/x", "https://***@h/x"),
             ("u:p@h/x", "***@h/x"),
+            ("https://token@h/x", "https://***@h/x"),
             ("me/app@sha256", "me/app@sha256"),
             ("a\nb", "a b"),
         ] {

@@ -18,13 +18,13 @@ use std::collections::HashMap;
 
 use coracle::ci::Environment;
 
-pub(crate) use self::decode::{Given, Reader, split_escaped, split_list};
+pub(crate) use self::decode::{Given, Reader, split_list};
 pub(crate) use self::finding::{Code, Finding, Findings, Written, shown};
 pub(crate) use self::markdown::settings_markdown;
 pub(crate) use self::pairs::{Pairs, bare_names_from, is_build_argument_name, put, report_unset, semicolons};
 pub(crate) use self::secret_spec::{SecretFrom, SecretSpec, secrets};
-pub(crate) use self::table::{Effect, Key, Kind, RawSettings, Setting, TABLE};
-use self::variables::{Variable, Variables};
+pub(crate) use self::table::{CLOUD_TOKENS, Effect, Key, Kind, RawSettings, Setting, TABLE};
+use self::variables::Variables;
 pub(crate) use self::variables::{apply_env_file, has_settings};
 
 /// The raw values, and how each was written.

@@ -88,7 +88,7 @@ macro_rules! settings {
         $kind:ident $default:literal $effect:expr, $help:literal;)* })*) => {
         /// Names a setting in code.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        #[expect(missing_docs, reason = "the table below says what each is")]
+        #[expect(clippy::enum_variant_names, reason = "named after the settings, some of which are keys")]
         pub(crate) enum Key { $($($key,)*)* }
 
         /// The raw values, as `envy` fills them: no meaning yet.
@@ -127,7 +127,8 @@ const OTHER_PROGRAM: Effect = Refused("these are flags of another program; use t
 const REMOTE_CACHE: Effect =
     LaterWarning("the cache in a registry comes in a later version; the one in the state directory is used");
 const ECR_ADMIN: Effect = LaterError("repositories are not administered yet; set the policy up beforehand");
-const CLOUD_TOKENS: Effect = LaterError(
+/// What keys of a cloud do until tokens are fetched with them.
+pub(crate) const CLOUD_TOKENS: Effect = LaterError(
     "tokens are not fetched from the cloud yet; pass one as `username` and `password` (ECR: user `AWS`)",
 );
 const LATER: Effect = LaterWarning("it comes in a later version");
