@@ -142,24 +142,38 @@ impl Http {
         cell.get_or_try_init(|| self.probe(secure, host)).await.cloned()
     }
 
+    /// A declared host gets the chance to speak HTTPS first; on this machine
+    /// nobody listens in, and plain HTTP is what runs here.
     async fn probe(&self, secure: Url, host: &str) -> Result<Url, Error> {
         let plain = parse_origin("http", host)?;
+        let order = match host::is_loopback_url(&plain) {
+            true => [plain, secure],
+            false => [secure, plain],
+        };
         let mut backoff = Backoff::new(self.settings.retry);
         loop {
-            let asked = self.client(&secure).head(secure.join("v2/").unwrap_or(secure.clone())).send();
-            if let Ok(Ok(_)) = timeout(PROBE, asked).await {
-                return Ok(secure);
+            let first = self.speaks(&order[0]).await;
+            let Err(error) = first else { return Ok(order[0].clone()) };
+            let Err(second) = self.speaks(&order[1]).await else { return Ok(order[1].clone()) };
+            let plain_error = if order[0].scheme() == "http" { error } else { second };
+            let passing = plain_error.cause().is_some_and(Cause::is_passing);
+            if !passing || !self.pause(&mut backoff, None, &plain_error).await {
+                return Err(plain_error);
             }
-            let asked = self.client(&plain).get(plain.join("v2/").unwrap_or(plain.clone())).send();
-            let error = match timeout(PROBE, asked).await {
-                Ok(Ok(_)) => return Ok(plain),
-                Ok(Err(error)) => no_answer(&Method::GET, &plain, Cause::of(&error), Some(error)),
-                Err(_) => no_answer(&Method::GET, &plain, Cause::Timeout, None),
-            };
-            let passing = error.cause().is_some_and(Cause::is_passing);
-            if !passing || !self.pause(&mut backoff, None, &error).await {
-                return Err(error);
+        }
+    }
+
+    /// Whether a registry answers there. Servers that want TLS answer plain
+    /// HTTP with 400 (Go, nginx) or not at all.
+    async fn speaks(&self, origin: &Url) -> Result<(), Error> {
+        let url = origin.join("v2/").expect("a plain path joins to every origin");
+        match timeout(PROBE, self.client(&url).get(url.clone()).send()).await {
+            Ok(Ok(answer)) if answer.status() == StatusCode::BAD_REQUEST && origin.scheme() == "http" => {
+                Err(no_answer(&Method::GET, &url, Cause::Malformed, None))
             }
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(no_answer(&Method::GET, &url, Cause::of(&error), Some(error))),
+            Err(_) => Err(no_answer(&Method::GET, &url, Cause::Timeout, None)),
         }
     }
 

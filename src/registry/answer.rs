@@ -13,16 +13,16 @@ const LIMIT: usize = 64 * 1024;
 const MESSAGE: usize = 300;
 
 /// What the registry said. A body that cannot be read is as good as none.
-pub(super) async fn read(mut response: Response) -> Reply {
+pub(super) async fn read(mut response: Response) -> Box<Reply> {
     let body = response.bytes(LIMIT).await.ok().flatten().unwrap_or_default();
     let (code, message) = parse(&body);
-    Reply {
+    Box::new(Reply {
         method: response.method().to_string(),
         url: response.log_url(),
         status: response.status().as_u16(),
         code,
         message,
-    }
+    })
 }
 
 fn parse(body: &[u8]) -> (String, String) {

@@ -81,7 +81,7 @@ enum Slot {
     #[default]
     Empty,
     Token(Token),
-    Refused(Reply),
+    Refused(Box<Reply>),
 }
 
 /// How one request came to be let in.
@@ -89,6 +89,8 @@ struct Attempt {
     number: usize,
     candidate: Candidate,
     scopes: Vec<String>,
+    /// What the registry was known to want when the request was made.
+    challenge: Option<Challenge>,
     widened: bool,
     renewed: bool,
 }
@@ -96,8 +98,8 @@ struct Attempt {
 /// What to do after a 401.
 enum Next {
     Again,
-    NextCandidate(Reply),
-    Fail(Error),
+    /// The credential in use will not do; the error when there is no other.
+    NextCandidate(Error),
 }
 
 impl Gate {
@@ -120,11 +122,13 @@ impl Gate {
         let host = self.host(&access.registry);
         let mut attempt = self.attempt(&host, access).await?;
         for _ in 0..ROUNDS {
+            attempt.challenge = host.challenge.lock().unwrap_or_else(PoisonError::into_inner).clone();
             let header = match self.authorization(http, &host, origin, access, &attempt).await {
                 Ok(header) => header,
                 Err(Failure::Other(error)) => return Err(error),
                 Err(Failure::Refused(reply)) => {
-                    attempt = self.next(&host, access, &attempt, reply).await?;
+                    let error = unauthorized(access, &attempt, reply);
+                    attempt = self.next(&host, access, &attempt, error).await?;
                     continue;
                 }
             };
@@ -132,16 +136,16 @@ impl Gate {
             if let Some(value) = &header {
                 request.headers.insert(AUTHORIZATION, value.clone());
             }
-            let failed = |source| Error::NoAnswer { registry: access.registry.clone(), source };
+            let failed =
+                |source| Error::NoAnswer { registry: access.registry.clone(), source: Box::new(source) };
             let response = http.send(&request).await.map_err(failed)?;
             match response.status().as_u16() {
                 401 if !response.left_host => {
                     match self.after_401(&host, access, &mut attempt, header, response).await {
                         Next::Again => {}
-                        Next::NextCandidate(reply) => {
-                            attempt = self.next(&host, access, &attempt, reply).await?;
+                        Next::NextCandidate(error) => {
+                            attempt = self.next(&host, access, &attempt, error).await?;
                         }
-                        Next::Fail(error) => return Err(error),
                     }
                 }
                 403 if !response.left_host => {
@@ -180,7 +184,7 @@ impl Gate {
             target: request.url.host_str().unwrap_or_default().to_owned(),
             reason,
         })?;
-        http.send(request).await.map_err(|source| Error::NoAnswer { registry, source })
+        http.send(request).await.map_err(|source| Error::NoAnswer { registry, source: Box::new(source) })
     }
 
     /// The source of the credential in use, for messages.
@@ -220,25 +224,19 @@ impl Gate {
         Ok(found.list)
     }
 
-    /// The next credential after one that was refused, or the final error. Does
-    /// not skip one when another request moved on already.
+    /// The next credential after one that will not do, else `error`. Does not
+    /// skip one when another request moved on already.
     async fn next(
         &self,
         host: &Host,
         access: &Access,
         failed: &Attempt,
-        reply: Reply,
+        error: Error,
     ) -> Result<Attempt, Error> {
         let mut chosen = host.chosen.lock().await;
         let entry = chosen.get_mut(&access.repository).expect("an attempt was made from it");
         if entry.current == failed.number && !entry.advance(access) {
-            return Err(Error::Unauthorized {
-                registry: access.registry.clone(),
-                repository: access.repository.clone(),
-                who: failed.candidate.source.clone(),
-                shown: failed.candidate.credential.is_some(),
-                reply,
-            });
+            return Err(error);
         }
         Ok(Attempt::new(access, entry.current, &entry.list))
     }
@@ -252,32 +250,34 @@ impl Gate {
         response: Response,
     ) -> Next {
         let challenge = challenge::choose(response.headers());
-        let known = {
-            let mut slot = host.challenge.lock().unwrap_or_else(PoisonError::into_inner);
-            let known = slot.clone();
-            if let Some(challenge) = &challenge {
-                *slot = Some(challenge.clone());
-            }
-            known
-        };
+        if let Some(challenge) = &challenge {
+            let mut known = host.challenge.lock().unwrap_or_else(PoisonError::into_inner);
+            *known = Some(challenge.clone());
+        }
         let reply = answer::read(response).await;
-        let Some(challenge) = challenge else { return Next::NextCandidate(reply) };
-        if shown.is_none() && known.is_none_or(|known| !same_kind(&known, &challenge)) {
+        let Some(challenge) = challenge else {
+            return Next::NextCandidate(unauthorized(access, attempt, reply));
+        };
+        let expected = attempt.challenge.as_ref().is_some_and(|known| same_kind(known, &challenge));
+        if shown.is_none() && !expected {
             return Next::Again;
         }
-        let Challenge::Bearer { scope, error, .. } = challenge else { return Next::NextCandidate(reply) };
-        if !attempt.renewed && error.as_deref() != Some("insufficient_scope") && shown.is_some() {
+        let Challenge::Bearer { scope, error, .. } = challenge else {
+            return Next::NextCandidate(unauthorized(access, attempt, reply));
+        };
+        let insufficient = error.as_deref() == Some("insufficient_scope");
+        if !attempt.renewed && !insufficient && shown.is_some() {
             attempt.renewed = true;
             host.forget(access, attempt, shown.as_ref()).await;
             return Next::Again;
         }
-        match attempt.widen(scope.as_deref()) {
-            true => Next::Again,
-            false if error.as_deref() == Some("insufficient_scope") => {
-                Next::Fail(denied(access, attempt, reply, scope))
-            }
-            false => Next::NextCandidate(reply),
+        if attempt.widen(scope.as_deref()) {
+            return Next::Again;
         }
+        Next::NextCandidate(match insufficient {
+            true => denied(access, attempt, reply, scope),
+            false => unauthorized(access, attempt, reply),
+        })
     }
 
     /// Whether to send again: with a wider scope, or another ambient credential.
@@ -312,8 +312,7 @@ impl Gate {
         access: &Access,
         attempt: &Attempt,
     ) -> Result<Option<HeaderValue>, Failure> {
-        let challenge = host.challenge.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        match (challenge, &attempt.candidate.credential) {
+        match (attempt.challenge.clone(), &attempt.candidate.credential) {
             (None, _) => Ok(None),
             (Some(_), Some(Credential::RegistryToken(token))) => Ok(token::bearer(token)),
             (Some(Challenge::Basic), Some(Credential::Password { username, password })) => {
@@ -403,7 +402,7 @@ impl Chosen {
 impl Attempt {
     fn new(access: &Access, number: usize, list: &[Candidate]) -> Self {
         let candidate = list[number].clone();
-        Self { number, candidate, scopes: access.scopes(), widened: false, renewed: false }
+        Self { number, candidate, scopes: access.scopes(), challenge: None, widened: false, renewed: false }
     }
 
     /// Adds what the registry says is missing, once; false when nothing is.
@@ -439,7 +438,17 @@ fn same_kind(a: &Challenge, b: &Challenge) -> bool {
     std::mem::discriminant(a) == std::mem::discriminant(b)
 }
 
-fn denied(access: &Access, attempt: &Attempt, mut reply: Reply, wanted: Option<String>) -> Error {
+fn unauthorized(access: &Access, attempt: &Attempt, reply: Box<Reply>) -> Error {
+    Error::Unauthorized {
+        registry: access.registry.clone(),
+        repository: access.repository.clone(),
+        who: attempt.candidate.source.clone(),
+        shown: attempt.candidate.credential.is_some(),
+        reply,
+    }
+}
+
+fn denied(access: &Access, attempt: &Attempt, mut reply: Box<Reply>, wanted: Option<String>) -> Error {
     let scopes = attempt.scopes.join(" ");
     reply.message = match wanted {
         Some(wanted) => format!("{} (wanted `{wanted}`, asked for `{scopes}`)", reply.message),

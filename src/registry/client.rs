@@ -55,7 +55,7 @@ impl Client {
             reporter.warn(warning.clone());
         }
         Ok(Self {
-            http: Http::new(options.net, reporter.clone()).map_err(Error::Setup)?,
+            http: Http::new(options.net, reporter.clone()).map_err(|error| Error::Setup(Box::new(error)))?,
             gate: Gate::new(credentials, reporter.clone()),
             reporter,
             temporary: options.temporary,
@@ -151,7 +151,7 @@ fn access(reference: &Reference, action: &'static str) -> Access {
 
 /// No answer from the registry of `reference`.
 pub(super) fn no_answer(reference: &Reference, source: net::Error) -> Error {
-    Error::NoAnswer { registry: reference.registry().to_owned(), source }
+    Error::NoAnswer { registry: reference.registry().to_owned(), source: Box::new(source) }
 }
 
 /// An answer that breaks the protocol.

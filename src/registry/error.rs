@@ -49,11 +49,11 @@ pub enum Error {
         registry: String,
         /// Why.
         #[source]
-        source: net::Error,
+        source: Box<net::Error>,
     },
     /// The client cannot be made with these options.
     #[error("the registry client cannot be set up")]
-    Setup(#[source] net::Error),
+    Setup(#[source] Box<net::Error>),
     /// The credential was not accepted.
     #[error("not logged in to `{registry}` for `{repository}` with {who}: {reply}")]
     Unauthorized {
@@ -66,7 +66,7 @@ pub enum Error {
         /// Whether a credential was shown at all.
         shown: bool,
         /// What was said.
-        reply: Reply,
+        reply: Box<Reply>,
     },
     /// The credential does not allow it.
     #[error("`{registry}` does not let us {action} `{repository}` with {who}: {reply}")]
@@ -80,7 +80,7 @@ pub enum Error {
         /// Source of the credential, or `no credentials`.
         who: String,
         /// What was said.
-        reply: Reply,
+        reply: Box<Reply>,
     },
     /// It is not there.
     #[error("`{what}` was not found: {reply}")]
@@ -88,7 +88,7 @@ pub enum Error {
         /// A reference, with digest for a blob.
         what: String,
         /// What was said.
-        reply: Reply,
+        reply: Box<Reply>,
     },
     /// The registry refused something else, or failed for good.
     #[error("`{what}`: {reply}")]
@@ -96,7 +96,7 @@ pub enum Error {
         /// A reference, with digest for a blob.
         what: String,
         /// What was said.
-        reply: Reply,
+        reply: Box<Reply>,
     },
     /// The index has nothing for the platform.
     #[error("`{reference}` has no image for `{wanted}`; it has {}", list(.available))]

@@ -26,3 +26,9 @@ pub use error::{Error, ErrorKind, Reply};
 pub use image_push::ImagePush;
 pub use pull::Resolved;
 pub use push::{BlobSource, Pushed};
+
+#[cfg(test)]
+#[path = "../../tests/support/registry.rs"]
+mod test_registry;
+#[cfg(test)]
+mod tests;

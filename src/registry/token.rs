@@ -50,7 +50,7 @@ pub(super) struct Server {
 /// No token.
 pub(super) enum Failure {
     /// The token server does not accept the credential.
-    Refused(Reply),
+    Refused(Box<Reply>),
     /// Anything else.
     Other(Error),
 }
@@ -104,7 +104,7 @@ impl Server {
     }
 
     async fn send(&self, http: &Http, request: Request) -> Result<Response, Error> {
-        let failed = |source| Error::NoAnswer { registry: self.registry.clone(), source };
+        let failed = |source| Error::NoAnswer { registry: self.registry.clone(), source: Box::new(source) };
         http.send(&request).await.map_err(failed)
     }
 
@@ -121,7 +121,7 @@ impl Server {
         let body = response
             .bytes(LIMIT)
             .await
-            .map_err(|source| Error::NoAnswer { registry: self.registry.clone(), source })?
+            .map_err(|source| Error::NoAnswer { registry: self.registry.clone(), source: Box::new(source) })?
             .ok_or_else(|| Error::TooLarge { what: what(), limit: LIMIT as u64 })?;
         parse(&body).ok_or_else(|| {
             let registry = self.registry.clone();

@@ -164,15 +164,18 @@ fn wait(child: &mut Child, deadline: Instant) -> Result<bool, String> {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
-    use std::fs;
-    use std::os::unix::fs::PermissionsExt;
 
     use super::*;
 
     fn programs(directory: &Path, script: &str) -> HelperPrograms {
+        // Another process writes it: a descriptor open for writing here could
+        // leak into a child of another test, and the script be "busy".
         let file = directory.join("docker-credential-test");
-        fs::write(&file, format!("#!/bin/sh\n{script}\n")).unwrap();
-        fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
+        let written = Command::new("sh")
+            .args(["-c", "printf '#!/bin/sh\\n%s\\n' \"$1\" > \"$2\" && chmod 755 \"$2\"", "sh", script])
+            .arg(&file)
+            .status();
+        assert!(written.unwrap().success());
         let path = format!("relative:{}:/usr/bin:/bin", directory.display());
         let mut programs = HelperPrograms::new(&BTreeMap::from([("PATH".to_owned(), path)]));
         programs.limit = Duration::from_secs(5);
