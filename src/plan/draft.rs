@@ -120,7 +120,7 @@ impl Draft {
     fn settle(&mut self) {
         self.config.created = None;
         self.config.config.on_build.clear();
-        if self.config.config.env_value("PATH").is_none() {
+        if self.complete && self.config.config.env_value("PATH").is_none() {
             self.config.config.set_env("PATH", DEFAULT_PATH);
             self.variables.set("PATH", DEFAULT_PATH);
         }

@@ -214,15 +214,16 @@ pub(super) struct FromName {
 }
 
 impl FromName {
-    pub(super) fn of_copy(word: &Word) -> Self {
-        Self { name: word.text.clone(), span: word.span, by_number: true }
+    /// `None` for an empty name, which means the build context.
+    pub(super) fn of_copy(word: &Word) -> Option<Self> {
+        (!word.text.is_empty()).then(|| Self { name: word.text.clone(), span: word.span, by_number: true })
     }
 }
 
 /// All names the commands read from, with the place that overrides theirs.
 fn froms(commands: &[Command<'_>]) -> Vec<(Option<Span>, FromName)> {
     let of = |command: &Command<'_>| match &command.instruction.kind {
-        InstructionKind::Copy(_, from, _) => from.iter().map(FromName::of_copy).collect(),
+        InstructionKind::Copy(_, from, _) => from.iter().filter_map(FromName::of_copy).collect(),
         InstructionKind::Run(flags, _, _) => flags.mounts.iter().filter_map(mount::from_name).collect(),
         _ => Vec::new(),
     };

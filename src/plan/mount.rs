@@ -74,7 +74,7 @@ const KINDS: [(&str, Kind); 5] = [
 const SHARING: [(&str, CacheSharing); 3] =
     [("shared", CacheSharing::Shared), ("private", CacheSharing::Private), ("locked", CacheSharing::Locked)];
 
-const KEYS: [&str; 18] = [
+const KEYS: [&str; 19] = [
     "type",
     "from",
     "source",
@@ -93,6 +93,7 @@ const KEYS: [&str; 18] = [
     "uid",
     "gid",
     "size",
+    "env",
 ];
 
 /// The options as written, values read.
@@ -175,7 +176,7 @@ impl Fields {
             "readonly" | "ro" => self.readonly = Some(true),
             "readwrite" | "rw" => self.readonly = Some(false),
             "required" => self.required = Some(true),
-            known if KEYS.contains(&known) || known == "env" => {
+            known if KEYS.contains(&known) => {
                 return Err(format!("mount option `{known}` needs a value: `{known}=…`"));
             }
             unknown => return Err(unknown_key(unknown)),

@@ -27,8 +27,8 @@ pub struct Options {
     /// Labels the CI supplies: any LABEL of the Dockerfile overrides them, labels that
     /// only came with the base image do not.
     pub default_labels: Vec<(String, String)>,
-    /// Proxy variables of the builder: they go to [`RunOp::hidden_env`](super::RunOp) in
-    /// both cases, unless the image or an ARG sets the variable.
+    /// Variables of the builder for RUN: they go to [`RunOp::hidden_env`](super::RunOp), those
+    /// that are proxies in both cases, unless the image or an ARG sets the variable.
     pub proxy_args: Vec<(String, String)>,
     /// Network of a RUN that asks for none.
     pub network: Network,
