@@ -86,8 +86,8 @@ pub enum PlanError {
         stages: Vec<String>,
     },
     /// [`resolve`](super::resolve) was called before [`outline`](super::outline) had all it asked for.
-    #[error("nothing is known about the base image `{0}` for {1}")]
-    MissingBase(Reference, Platform),
+    #[error("nothing is known about the base image `{}` for {}", .0.0, .0.1)]
+    MissingBase(Box<(Reference, Platform)>),
 }
 
 fn errors(diagnostics: &[Diagnostic]) -> String {

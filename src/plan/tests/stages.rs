@@ -292,5 +292,5 @@ fn outline_finds_mistakes_that_need_no_base() {
 fn resolve_wants_every_base() {
     let parsed = parse("Dockerfile", b"FROM debian");
     let error = resolve(&parsed.dockerfile, &Case::default().options, &Bases::new()).unwrap_err();
-    assert_eq!(error, PlanError::MissingBase(reference("debian"), platform("linux/amd64")));
+    assert_eq!(error, PlanError::MissingBase(Box::new((reference("debian"), platform("linux/amd64")))));
 }
