@@ -2,7 +2,7 @@
 
 use super::ast::{KeyValue, Word};
 use super::line::{BLANKS, Fragment};
-use super::span::Diagnostic;
+use super::span::{Diagnostic, shown};
 
 /// What a text is when it is looked at as a JSON array.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,7 +104,7 @@ pub(super) fn key_values(
         }
         Some((key, value)) => Some(KeyValue { key: key.word(), value: value.word() }),
         None => {
-            let message = format!("`{}` is not of the form `name=value`", word.text());
+            let message = format!("`{}` is not of the form `name=value`", shown(word.text()));
             let hint = "a value that holds blanks must be quoted, or its blanks escaped";
             diagnostics.push(Diagnostic::error(word.span(), message).with_hint(hint));
             None
@@ -117,8 +117,8 @@ pub(super) fn key_values(
 fn legacy_pair(name: &str, arguments: Fragment<'_>, diagnostics: &mut Vec<Diagnostic>) -> Option<KeyValue> {
     let (key, value) = arguments.split_word();
     if !arguments.text().contains(BLANKS) {
-        let message = format!("`{name}` needs a value for `{}`", key.text());
-        let hint = format!("write `{name} {}=value`", key.text());
+        let message = format!("`{name}` needs a value for `{}`", shown(key.text()));
+        let hint = format!("write `{name} {}=value`", shown(key.text()));
         diagnostics.push(Diagnostic::error(key.span(), message).with_hint(hint));
         return None;
     }

@@ -1,47 +1,26 @@
 //! COPY and ADD: sources, inline files, destination.
 
 use super::ast::{AddFlags, CopyFlags, CopySources, InstructionKind, Word};
-use super::flags::{Flags, Kind, Table};
+use super::flags::Flags;
 use super::heredoc::parse_word;
-use super::instruction::{Head, Reader};
-use super::line::Fragment;
+use super::instruction::{Head, Reader, words};
 use super::span::Diagnostic;
 
-const COPY_FLAGS: &Table = &[
-    ("from", Kind::Value),
-    ("chown", Kind::Value),
-    ("chmod", Kind::Value),
-    ("link", Kind::Switch),
-    ("parents", Kind::Switch),
-    ("exclude", Kind::List),
-];
-const ADD_FLAGS: &Table = &[
-    ("chown", Kind::Value),
-    ("chmod", Kind::Value),
-    ("link", Kind::Switch),
-    ("exclude", Kind::List),
-    ("checksum", Kind::Value),
-    ("keep-git-dir", Kind::Switch),
-    ("unpack", Kind::Switch),
-];
-
 /// Reads `COPY`.
-pub(super) fn copy(reader: &mut Reader<'_>, head: &Head<'_>) -> Option<InstructionKind> {
-    let flags = reader.flags(head, COPY_FLAGS);
+pub(super) fn copy(reader: &mut Reader<'_>, head: &Head<'_>, flags: &Flags) -> Option<InstructionKind> {
     let sources = sources(reader, head)?;
-    Some(InstructionKind::Copy(shared_flags(&flags), flags.value("from"), sources))
+    Some(InstructionKind::Copy(shared_flags(flags), flags.value("from"), sources))
 }
 
 /// Reads `ADD`.
-pub(super) fn add(reader: &mut Reader<'_>, head: &Head<'_>) -> Option<InstructionKind> {
-    let flags = reader.flags(head, ADD_FLAGS);
+pub(super) fn add(reader: &mut Reader<'_>, head: &Head<'_>, flags: &Flags) -> Option<InstructionKind> {
     let sources = sources(reader, head)?;
     let own = AddFlags {
         checksum: flags.value("checksum"),
         keep_git_dir: flags.switch("keep-git-dir"),
         unpack: flags.switch("unpack"),
     };
-    Some(InstructionKind::Add(shared_flags(&flags), own, sources))
+    Some(InstructionKind::Add(shared_flags(flags), own, sources))
 }
 
 fn shared_flags(flags: &Flags) -> CopyFlags {
@@ -57,15 +36,15 @@ fn shared_flags(flags: &Flags) -> CopyFlags {
 fn sources(reader: &mut Reader<'_>, head: &Head<'_>) -> Option<CopySources> {
     let json = reader.strings(head.arguments).ok()?;
     let plain = json.is_none();
-    let mut words = json.unwrap_or_else(|| head.arguments.words().into_iter().map(Fragment::word).collect());
-    let destination = words.pop();
-    let Some(destination) = destination.filter(|_| !words.is_empty()) else {
+    let mut given = json.unwrap_or_else(|| words(head.arguments));
+    let destination = given.pop();
+    let Some(destination) = destination.filter(|_| !given.is_empty()) else {
         let message = format!("`{}` needs a source and a destination", head.name);
         reader.report(Diagnostic::error(head.arguments.span(), message));
         return None;
     };
     if !plain {
-        return Some(CopySources { paths: words, heredocs: Vec::new(), destination });
+        return Some(CopySources { paths: given, heredocs: Vec::new(), destination });
     }
     if parse_word(&destination.text).is_some() {
         let message = format!("`{}` cannot write to a heredoc", head.name);
@@ -74,7 +53,7 @@ fn sources(reader: &mut Reader<'_>, head: &Head<'_>) -> Option<CopySources> {
         return None;
     }
     let (inline, paths): (Vec<Word>, Vec<Word>) =
-        words.into_iter().partition(|word| parse_word(&word.text).is_some());
+        given.into_iter().partition(|word| parse_word(&word.text).is_some());
     if inline.len() != head.bodies.len() {
         let message =
             format!("in `{}` the name of a heredoc must not hold blanks, nor follow one", head.name);

@@ -6,7 +6,7 @@
 
 use super::ast::Directives;
 use super::check::Checks;
-use super::span::{Diagnostic, Position, Span};
+use super::span::{Diagnostic, Position, Span, shown};
 
 /// What stood at the top of the file.
 pub(super) struct Header {
@@ -62,13 +62,12 @@ impl Header {
             }
             _ => match value {
                 "\\" | "`" => self.directives.escape = if value == "`" { '`' } else { '\\' },
-                _ => diagnostics.push(
-                    Diagnostic::error(
-                        span,
-                        format!("escape character `{value}` is neither `\\` nor a backtick"),
-                    )
-                    .with_hint("remove the line to use `\\`"),
-                ),
+                _ => {
+                    let message =
+                        format!("escape character `{}` is neither `\\` nor a backtick", shown(value));
+                    diagnostics
+                        .push(Diagnostic::error(span, message).with_hint("remove the line to use `\\`"));
+                }
             },
         }
     }

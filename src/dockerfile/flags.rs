@@ -2,12 +2,12 @@
 
 use super::ast::Word;
 use super::line::Fragment;
-use super::span::Diagnostic;
+use super::span::{Diagnostic, Span, shown};
 use super::suggest::nearest;
 
 /// What a flag takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+enum Kind {
     /// Nothing, `=true` or `=false`.
     Switch,
     /// A value, once.
@@ -17,7 +17,46 @@ pub(super) enum Kind {
 }
 
 /// The flags an instruction knows.
-pub(super) type Table = [(&'static str, Kind)];
+type Table = [(&'static str, Kind)];
+
+const FROM: &Table = &[("platform", Kind::Value)];
+const RUN: &Table =
+    &[("mount", Kind::List), ("network", Kind::Value), ("security", Kind::Value), ("device", Kind::List)];
+const COPY: &Table = &[
+    ("from", Kind::Value),
+    ("chown", Kind::Value),
+    ("chmod", Kind::Value),
+    ("link", Kind::Switch),
+    ("parents", Kind::Switch),
+    ("exclude", Kind::List),
+];
+const ADD: &Table = &[
+    ("chown", Kind::Value),
+    ("chmod", Kind::Value),
+    ("link", Kind::Switch),
+    ("exclude", Kind::List),
+    ("checksum", Kind::Value),
+    ("keep-git-dir", Kind::Switch),
+    ("unpack", Kind::Switch),
+];
+const HEALTHCHECK: &Table = &[
+    ("interval", Kind::Value),
+    ("timeout", Kind::Value),
+    ("start-period", Kind::Value),
+    ("start-interval", Kind::Value),
+    ("retries", Kind::Value),
+];
+
+fn table(keyword: &str) -> &'static Table {
+    match keyword {
+        "FROM" => FROM,
+        "RUN" => RUN,
+        "COPY" => COPY,
+        "ADD" => ADD,
+        "HEALTHCHECK" => HEALTHCHECK,
+        _ => &[],
+    }
+}
 
 /// One flag as it stands, quotes and backslashes removed.
 #[derive(Clone, Debug)]
@@ -86,16 +125,11 @@ impl Flags {
     }
 }
 
-/// Checks flags against what an instruction knows.
-pub(super) fn check_flags(
-    keyword: &str,
-    flags: &[Flag<'_>],
-    table: &Table,
-    diagnostics: &mut Vec<Diagnostic>,
-) -> Flags {
+/// Checks flags against what an instruction (in upper case) knows.
+pub(super) fn check_flags(keyword: &str, flags: &[Flag<'_>], diagnostics: &mut Vec<Diagnostic>) -> Flags {
     let mut known = Flags::default();
     for flag in flags {
-        match known.check(keyword, flag, table) {
+        match known.check(keyword, flag) {
             Ok(found) => known.found.push(found),
             Err(diagnostic) => diagnostics.push(diagnostic),
         }
@@ -104,12 +138,7 @@ pub(super) fn check_flags(
 }
 
 impl Flags {
-    fn check(
-        &self,
-        keyword: &str,
-        flag: &Flag<'_>,
-        table: &Table,
-    ) -> Result<(&'static str, Word), Diagnostic> {
+    fn check(&self, keyword: &str, flag: &Flag<'_>) -> Result<(&'static str, Word), Diagnostic> {
         let body = flag.text.strip_prefix("--").unwrap_or(&flag.text);
         let (name, value) = match body.split_once('=') {
             Some((name, value)) => (name, Some(value)),
@@ -117,40 +146,49 @@ impl Flags {
         };
         let place = flag.place;
         let name_place = place.split_equals().map_or(place, |(name, _)| name).span();
-        let Some((name, kind)) = table.iter().find(|(known, _)| *known == name) else {
-            return Err(unknown(keyword, name, table, name_place));
+        let Some((name, kind)) = table(keyword).iter().find(|(known, _)| *known == name) else {
+            return Err(unknown(keyword, name, name_place));
         };
         if *kind != Kind::List && self.found.iter().any(|(found, _)| found == name) {
             return Err(Diagnostic::error(name_place, format!("flag `--{name}` is given twice")));
         }
         let span = place.split_equals().map_or(place, |(_, value)| value).span();
-        let text = match (kind, value.map(str::to_lowercase).as_deref()) {
-            (Kind::Switch, None | Some("true")) => "true".to_owned(),
-            (Kind::Switch, Some("false")) => "false".to_owned(),
-            (Kind::Switch, Some(_)) => {
-                let message =
-                    format!("flag `--{name}` takes `true` or `false`, not `{}`", value.unwrap_or_default());
-                return Err(Diagnostic::error(span, message));
-            }
+        let text = match (kind, value) {
+            (Kind::Switch, value) => switch_value(name, value, span)?,
+            (_, Some(value)) => value.to_owned(),
             (_, None) => {
                 let message = format!("flag `--{name}` needs a value");
-                return Err(Diagnostic::error(name_place, message)
-                    .with_hint(format!("a flag's value follows a `=`: `--{name}=…`")));
+                let hint = format!("a flag's value follows a `=`: `--{name}=…`");
+                return Err(Diagnostic::error(name_place, message).with_hint(hint));
             }
-            (_, Some(_)) => value.unwrap_or_default().to_owned(),
         };
         Ok((name, Word { text, span }))
     }
 }
 
-fn unknown(keyword: &str, name: &str, table: &Table, place: super::span::Span) -> Diagnostic {
-    let diagnostic = Diagnostic::error(place, format!("`{keyword}` has no flag `--{name}`"));
-    let names: Vec<&str> = table.iter().map(|(name, _)| *name).collect();
-    match nearest(name, &names) {
-        Some(near) => diagnostic.with_hint(format!("did you mean `--{near}`?")),
-        None if (keyword, name) == ("ADD", "from") => diagnostic.with_hint("use `COPY --from=…`"),
-        None if names.is_empty() => diagnostic.with_hint(format!("`{keyword}` has no flags at all")),
-        None => {
+/// `true` or `false`, in any case; nothing at all is `true`.
+fn switch_value(name: &str, value: Option<&str>, span: Span) -> Result<String, Diagnostic> {
+    match value.map(str::to_lowercase).as_deref() {
+        None | Some("true") => Ok("true".to_owned()),
+        Some("false") => Ok("false".to_owned()),
+        Some("") => Err(Diagnostic::error(span, format!("flag `--{name}` has a `=`, but no value"))),
+        Some(other) => {
+            let message = format!("flag `--{name}` takes `true` or `false`, not `{}`", shown(other));
+            Err(Diagnostic::error(span, message))
+        }
+    }
+}
+
+fn unknown(keyword: &str, name: &str, place: Span) -> Diagnostic {
+    let diagnostic = Diagnostic::error(place, format!("`{keyword}` has no flag `--{}`", shown(name)));
+    let names: Vec<&str> = table(keyword).iter().map(|(name, _)| *name).collect();
+    match (keyword, name, nearest(name, &names)) {
+        (_, _, Some(near)) => diagnostic.with_hint(format!("did you mean `--{near}`?")),
+        ("ADD", "from", _) => diagnostic.with_hint("use `COPY --from=…`"),
+        ("CMD" | "ENTRYPOINT", ..) => diagnostic
+            .with_hint(format!("a command that starts with `--` needs the JSON form: `{keyword} [\"--…\"]`")),
+        _ if names.is_empty() => diagnostic.with_hint(format!("`{keyword}` has no flags at all")),
+        _ => {
             let all: Vec<String> = names.iter().map(|name| format!("`--{name}`")).collect();
             diagnostic.with_hint(format!("it knows {}", all.join(", ")))
         }

@@ -1,17 +1,14 @@
 //! One statement to one instruction: how many arguments, which flags, which
 //! form. Every function reports what is wrong and gives `None` then.
 
-use super::arguments::{JsonArray, json_array, key_values, quoted_words};
-use super::ast::{
-    Arg, CommandForm, From, HealthcheckFlags, HealthcheckKind, Heredoc, Instruction, InstructionKind,
-    RunFlags, Word,
-};
+use super::arguments::{key_values, quoted_words};
+use super::ast::{Arg, Heredoc, Instruction, InstructionKind, KeyValue, Word};
 use super::copy;
-use super::flags::{Flag, Flags, Kind, Table, check_flags, split_flags};
+use super::flags::{Flag, Flags, check_flags, split_flags};
 use super::heredoc::without_tabs;
 use super::lexer::{Body, Statement};
 use super::line::Fragment;
-use super::span::{Diagnostic, Span};
+use super::span::{Diagnostic, Span, shown};
 use super::suggest::nearest;
 
 /// Every instruction there is.
@@ -36,20 +33,6 @@ pub(super) const KEYWORDS: [&str; 18] = [
     "WORKDIR",
 ];
 
-const FROM_FLAGS: &Table = &[("platform", Kind::Value)];
-const RUN_FLAGS: &Table =
-    &[("mount", Kind::List), ("network", Kind::Value), ("security", Kind::Value), ("device", Kind::List)];
-const HEALTHCHECK_FLAGS: &Table = &[
-    ("interval", Kind::Value),
-    ("timeout", Kind::Value),
-    ("start-period", Kind::Value),
-    ("start-interval", Kind::Value),
-    ("retries", Kind::Value),
-];
-/// What `RUN --network` and `RUN --security` take; neither is expanded.
-const NETWORKS: [&str; 3] = ["default", "none", "host"];
-const SECURITY_MODES: [&str; 2] = ["sandbox", "insecure"];
-
 /// A statement, split into its parts.
 pub(super) struct Head<'a> {
     /// As written.
@@ -63,7 +46,8 @@ pub(super) struct Head<'a> {
     pub(super) arguments: Fragment<'a>,
     /// Heredocs, in order.
     pub(super) bodies: &'a [Body],
-    statement: &'a Statement,
+    /// Where it came from.
+    pub(super) statement: &'a Statement,
 }
 
 /// What reading a statement needs to know and where it reports to.
@@ -83,7 +67,7 @@ impl<'a> Head<'a> {
     fn of(statement: &'a Statement, text: Fragment<'a>) -> Self {
         let (keyword, rest) = text.split_word();
         let (flags, arguments) = split_flags(rest);
-        let name = keyword.text().to_uppercase();
+        let name = keyword.text().to_ascii_uppercase();
         Self { keyword, name, flags, rest, arguments, bodies: &statement.bodies, statement }
     }
 
@@ -95,7 +79,7 @@ impl<'a> Head<'a> {
     }
 
     /// One line for logs: keyword in upper case, the rest as written.
-    fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         format!("{} {}", self.name, self.rest.text().trim()).trim_end().to_owned()
     }
 
@@ -117,38 +101,6 @@ fn heredoc(body: &Body) -> Heredoc {
 }
 
 impl Reader<'_> {
-    /// Reads `FROM`.
-    pub(super) fn from(&mut self, head: &Head<'_>) -> Option<From> {
-        let flags = self.flags(head, FROM_FLAGS);
-        let words = head.arguments.words();
-        let (image, name) = match words.as_slice() {
-            [image] => (image, None),
-            [image, keyword, name] if keyword.text().eq_ignore_ascii_case("as") => (image, Some(name)),
-            _ => {
-                let place = words.get(1).map_or(head.keyword, |second| second.up_to(head.arguments));
-                self.report(
-                    Diagnostic::error(place.span(), "`FROM` takes one argument or three")
-                        .with_hint("write `FROM image` or `FROM image AS name`"),
-                );
-                return None;
-            }
-        };
-        if let Some(name) = name.filter(|name| !is_stage_name(name.text())) {
-            let message = format!("`{}` is not a name for a stage", name.text());
-            let hint = "a stage's name starts with a letter; letters, digits, `-`, `_` and `.` follow";
-            self.report(Diagnostic::error(name.span(), message).with_hint(hint));
-            return None;
-        }
-        Some(From {
-            span: head.span(),
-            text: head.text(),
-            platform: flags.value("platform"),
-            image: image.word(),
-            name: name.map(|name| name.word()),
-            comment: head.statement.comment.clone(),
-        })
-    }
-
     /// Reads any other instruction.
     pub(super) fn instruction(&mut self, head: &Head<'_>) -> Option<Instruction> {
         let before = self.diagnostics.len();
@@ -166,35 +118,28 @@ impl Reader<'_> {
             self.report(unknown(head.keyword));
             return None;
         }
+        let before = self.diagnostics.len();
+        let flags = self.flags(head);
         if head.arguments.text().is_empty() {
-            self.no_arguments(head);
+            if self.diagnostics.len() == before {
+                self.no_arguments(head);
+            }
             return None;
         }
-        match head.name.as_str() {
-            "ADD" => copy::add(self, head),
-            "COPY" => copy::copy(self, head),
-            "RUN" => self.run(head),
-            "HEALTHCHECK" => self.healthcheck(head),
-            "ONBUILD" => self.onbuild(head),
-            _ => {
-                self.flags(head, &[]);
-                self.without_flags(head)
-            }
-        }
-    }
-
-    fn without_flags(&mut self, head: &Head<'_>) -> Option<InstructionKind> {
         let whole = head.arguments.word();
         match head.name.as_str() {
+            "ADD" => copy::add(self, head, &flags),
             "ARG" => self.arg(head),
             "CMD" => Some(InstructionKind::Cmd(self.command(head.arguments)?)),
+            "COPY" => copy::copy(self, head, &flags),
             "ENTRYPOINT" => Some(InstructionKind::Entrypoint(self.command(head.arguments)?)),
             "ENV" => self.key_values(head).map(|(pairs, legacy)| InstructionKind::Env(pairs, legacy)),
+            "EXPOSE" => Some(InstructionKind::Expose(words(head.arguments))),
+            "HEALTHCHECK" => self.healthcheck(head, &flags),
             "LABEL" => self.key_values(head).map(|(pairs, legacy)| InstructionKind::Label(pairs, legacy)),
-            "EXPOSE" => Some(InstructionKind::Expose(
-                head.arguments.words().into_iter().map(Fragment::word).collect(),
-            )),
             "MAINTAINER" => Some(InstructionKind::Maintainer(whole)),
+            "ONBUILD" => self.onbuild(head),
+            "RUN" => self.run(head, &flags),
             "SHELL" => self.shell(head),
             "STOPSIGNAL" => Some(InstructionKind::Stopsignal(whole)),
             "USER" => Some(InstructionKind::User(whole)),
@@ -210,8 +155,8 @@ impl Reader<'_> {
     }
 
     /// Checks the flags.
-    pub(super) fn flags(&mut self, head: &Head<'_>, table: &Table) -> Flags {
-        check_flags(&head.name, &head.flags, table, self.diagnostics)
+    pub(super) fn flags(&mut self, head: &Head<'_>) -> Flags {
+        check_flags(&head.name, &head.flags, self.diagnostics)
     }
 
     fn no_arguments(&mut self, head: &Head<'_>) {
@@ -223,30 +168,8 @@ impl Reader<'_> {
         self.report(Diagnostic::error(head.keyword.span(), message));
     }
 
-    fn key_values(&mut self, head: &Head<'_>) -> Option<(Vec<super::ast::KeyValue>, bool)> {
+    fn key_values(&mut self, head: &Head<'_>) -> Option<(Vec<KeyValue>, bool)> {
         key_values(head.keyword, head.arguments, self.escape, self.diagnostics)
-    }
-
-    /// The words of a JSON array; an array of anything but strings is reported.
-    pub(super) fn strings(&mut self, text: Fragment<'_>) -> Result<Option<Vec<Word>>, ()> {
-        match json_array(text) {
-            JsonArray::Strings(words) => Ok(Some(words)),
-            JsonArray::No => Ok(None),
-            JsonArray::OtherValues => {
-                let message = "the array holds something that is not a string";
-                let hint = "put every element between double quotes";
-                self.report(Diagnostic::error(text.span(), message).with_hint(hint));
-                Err(())
-            }
-        }
-    }
-
-    /// A JSON array, or a line for the shell.
-    fn command(&mut self, text: Fragment<'_>) -> Option<CommandForm> {
-        Some(match self.strings(text).ok()? {
-            Some(words) => CommandForm::Exec(words.into_iter().map(|word| word.text).collect()),
-            None => CommandForm::Shell(text.text().to_owned()),
-        })
     }
 
     fn arg(&mut self, head: &Head<'_>) -> Option<InstructionKind> {
@@ -263,89 +186,10 @@ impl Reader<'_> {
         Some(InstructionKind::Arg(args.collect()))
     }
 
-    fn run(&mut self, head: &Head<'_>) -> Option<InstructionKind> {
-        let flags = self.flags(head, RUN_FLAGS);
-        let network = flags.value("network");
-        let security = flags.value("security");
-        self.one_of("network", network.as_ref(), &NETWORKS);
-        self.one_of("security", security.as_ref(), &SECURITY_MODES);
-        let command = self.command(head.arguments)?;
-        if command == CommandForm::Exec(Vec::new()) {
-            self.report(Diagnostic::error(head.arguments.span(), "`RUN` needs a program to run"));
-            return None;
-        }
-        let flags =
-            RunFlags { mounts: flags.list("mount"), network, security, devices: flags.list("device") };
-        Some(InstructionKind::Run(flags, command, head.heredocs()))
-    }
-
-    fn one_of(&mut self, flag: &str, value: Option<&Word>, allowed: &[&str]) {
-        let Some(value) = value.filter(|value| !allowed.contains(&value.text.as_str())) else { return };
-        let message = format!("`--{flag}` does not take `{}`", value.text);
-        let hint = match nearest(&value.text, allowed) {
-            Some(near) => format!("did you mean `{near}`?"),
-            None => format!(
-                "it takes {}",
-                allowed.iter().map(|a| format!("`{a}`")).collect::<Vec<_>>().join(", ")
-            ),
-        };
-        self.report(Diagnostic::error(value.span, message).with_hint(hint));
-    }
-
-    fn healthcheck(&mut self, head: &Head<'_>) -> Option<InstructionKind> {
-        let flags = self.flags(head, HEALTHCHECK_FLAGS);
-        let (form, rest) = head.arguments.split_word();
-        let kind = match form.text().to_ascii_uppercase().as_str() {
-            "NONE" if rest.text().is_empty() => HealthcheckKind::None,
-            "NONE" => {
-                self.report(Diagnostic::error(rest.span(), "`HEALTHCHECK NONE` takes no arguments"));
-                return None;
-            }
-            "CMD" => {
-                let command = self.command(rest)?;
-                if matches!(&command, CommandForm::Shell(line) if line.is_empty())
-                    || command == CommandForm::Exec(Vec::new())
-                {
-                    self.report(Diagnostic::error(form.span(), "`HEALTHCHECK CMD` needs a command"));
-                    return None;
-                }
-                HealthcheckKind::Cmd(healthcheck_flags(&flags), command)
-            }
-            _ => {
-                let message = format!("`HEALTHCHECK` is followed by `CMD` or `NONE`, not `{}`", form.text());
-                self.report(
-                    Diagnostic::error(form.span(), message)
-                        .with_hint("options come first, then `CMD`, then the command"),
-                );
-                return None;
-            }
-        };
-        Some(InstructionKind::Healthcheck(kind))
-    }
-
-    fn shell(&mut self, head: &Head<'_>) -> Option<InstructionKind> {
-        match self.strings(head.arguments).ok()? {
-            Some(words) if !words.is_empty() => {
-                Some(InstructionKind::Shell(words.into_iter().map(|word| word.text).collect()))
-            }
-            Some(_) => {
-                self.report(Diagnostic::error(head.arguments.span(), "`SHELL` needs at least one argument"));
-                None
-            }
-            None => {
-                self.report(
-                    Diagnostic::error(head.arguments.span(), "`SHELL` takes a JSON array")
-                        .with_hint("for example `SHELL [\"/bin/bash\", \"-c\"]`"),
-                );
-                None
-            }
-        }
-    }
-
     fn volume(&mut self, head: &Head<'_>) -> Option<InstructionKind> {
         let words = match self.strings(head.arguments).ok()? {
             Some(words) => words,
-            None => head.arguments.words().into_iter().map(Fragment::word).collect(),
+            None => words(head.arguments),
         };
         if words.is_empty() {
             self.report(Diagnostic::error(head.arguments.span(), "`VOLUME` needs at least one argument"));
@@ -358,7 +202,6 @@ impl Reader<'_> {
     }
 
     fn onbuild(&mut self, head: &Head<'_>) -> Option<InstructionKind> {
-        self.flags(head, &[]);
         let trigger = Head::of(head.statement, head.arguments);
         if let Some(message) = refused_trigger(&trigger.name) {
             self.report(Diagnostic::error(trigger.keyword.span(), message));
@@ -375,6 +218,11 @@ impl Reader<'_> {
     }
 }
 
+/// Words between blanks.
+pub(super) fn words(text: Fragment<'_>) -> Vec<Word> {
+    text.words().into_iter().map(Fragment::word).collect()
+}
+
 /// Why an instruction cannot be a trigger, if it cannot.
 pub(super) fn refused_trigger(name: &str) -> Option<String> {
     match name {
@@ -384,25 +232,20 @@ pub(super) fn refused_trigger(name: &str) -> Option<String> {
     }
 }
 
-fn healthcheck_flags(flags: &Flags) -> HealthcheckFlags {
-    HealthcheckFlags {
-        interval: flags.value("interval"),
-        timeout: flags.value("timeout"),
-        start_period: flags.value("start-period"),
-        start_interval: flags.value("start-interval"),
-        retries: flags.value("retries"),
-    }
-}
-
-fn is_stage_name(name: &str) -> bool {
-    name.starts_with(|c: char| c.is_ascii_alphabetic())
-        && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
-}
-
 fn unknown(keyword: Fragment<'_>) -> Diagnostic {
-    let shown: String = keyword.text().chars().take(40).collect();
-    let diagnostic = Diagnostic::error(keyword.span(), format!("unknown instruction `{shown}`"));
-    match nearest(keyword.text(), &KEYWORDS) {
+    let text = keyword.text();
+    if text.is_empty() {
+        let message = "a line continuation with nothing to continue";
+        return Diagnostic::error(keyword.span(), message).with_hint("remove the line");
+    }
+    let diagnostic = Diagnostic::error(keyword.span(), format!("unknown instruction `{}`", shown(text)));
+    // Text copied from a web page: the blank looks like one, but is not.
+    if let Some(blank) = text.chars().find(|c| c.is_whitespace()) {
+        let code = u32::from(blank);
+        return diagnostic
+            .with_hint(format!("it holds the special blank U+{code:04X}; type an ordinary one"));
+    }
+    match nearest(text, &KEYWORDS) {
         Some(near) => diagnostic.with_hint(format!("did you mean `{near}`?")),
         None => diagnostic.with_hint("if this belongs to the line above, that line must end with `\\`"),
     }

@@ -3,7 +3,7 @@
 
 use super::heredoc::{self, Opening};
 use super::line::{Fragment, Line};
-use super::span::{Diagnostic, Position, Span};
+use super::span::{Diagnostic, Position, Span, shown};
 
 /// What BuildKit's line scanner takes, in bytes without the newline.
 const LINE_LIMIT: usize = 65_535;
@@ -90,8 +90,8 @@ impl<'a> Lexer<'a> {
                 _ => break (raw, number),
             }
         };
-        let mut statement = Statement::default();
-        statement.comment = (!comments.is_empty()).then(|| comments.join("\n"));
+        let comment = (!comments.is_empty()).then(|| comments.join("\n"));
+        let mut statement = Statement { comment, ..Statement::default() };
         self.join(raw, number, &mut statement);
         self.bodies(&mut statement);
         Some(statement)
@@ -175,8 +175,8 @@ fn continued(content: &str, escape: char) -> Option<&str> {
 }
 
 fn unterminated(opening: &Opening, place: Span, rest: &[&str], first: usize) -> Diagnostic {
-    let name = &opening.name;
-    let almost = rest.iter().position(|line| line.trim() == name.trim());
+    let name = shown(&opening.name);
+    let almost = rest.iter().position(|line| line.trim() == opening.name.trim());
     let hint = match almost {
         Some(index) => format!(
             "line {} has white space beside `{name}`; the end marker must stand alone{}",

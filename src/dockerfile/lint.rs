@@ -6,9 +6,9 @@
 use std::collections::BTreeMap;
 
 use super::ast::{CommandForm, Dockerfile, Instruction, InstructionKind, Stage};
-use super::instruction::Head;
+use super::instruction::{Head, KEYWORDS};
 use super::lexer::Statement;
-use super::span::Diagnostic;
+use super::span::{Diagnostic, Span};
 
 /// Names that mean something else in `FROM` and `COPY --from`.
 const RESERVED_STAGES: [&str; 2] = ["context", "scratch"];
@@ -41,16 +41,16 @@ pub(super) fn run(
 /// All keywords from the first FROM on should be written in one way.
 fn keyword_casing(heads: &[Head<'_>], diagnostics: &mut Vec<Diagnostic>) {
     let first = heads.iter().position(|head| head.name == "FROM").unwrap_or(heads.len());
-    let keywords: Vec<_> = heads[first..].iter().map(|head| head.keyword).collect();
+    let known = heads[first..].iter().filter(|head| KEYWORDS.contains(&head.name.as_str()));
+    let keywords: Vec<_> = known.map(|head| head.keyword).collect();
     let lower = keywords.iter().filter(|keyword| is_lower(keyword.text())).count();
     let upper = keywords.iter().filter(|keyword| is_upper(keyword.text())).count();
-    let majority = if lower > upper { "lowercase" } else { "uppercase" };
-    for keyword in keywords {
-        let text = keyword.text();
-        if if lower > upper { is_lower(text) } else { is_upper(text) } {
-            continue;
-        }
-        let message = format!("`{text}` is not written in {majority} like most instructions here");
+    type InMajority = fn(&str) -> bool;
+    let (majority, fits): (_, InMajority) =
+        if lower > upper { ("lowercase", is_lower) } else { ("uppercase", is_upper) };
+    for keyword in keywords.into_iter().filter(|keyword| !fits(keyword.text())) {
+        let message =
+            format!("`{}` is not written in {majority} like most instructions here", keyword.text());
         diagnostics.push(Diagnostic::warning("ConsistentInstructionCasing", keyword.span(), message));
     }
 }
@@ -121,14 +121,11 @@ fn finding(instruction: &Instruction, shell: bool) -> Option<Diagnostic> {
             Diagnostic::warning("MaintainerDeprecated", span, "`MAINTAINER` is deprecated")
                 .with_hint("use `LABEL org.opencontainers.image.authors=…`"),
         ),
-        InstructionKind::Cmd(CommandForm::Shell(_)) | InstructionKind::Entrypoint(CommandForm::Shell(_))
+        InstructionKind::Cmd(CommandForm::Shell(line))
+        | InstructionKind::Entrypoint(CommandForm::Shell(line))
             if !shell =>
         {
-            let message = format!("`{name}` runs in a shell, which does not pass signals on");
-            Some(
-                Diagnostic::warning("JSONArgsRecommended", span, message)
-                    .with_hint(format!("use the JSON form: `{name} [\"program\", \"argument\"]`")),
-            )
+            Some(shell_form(name, span, line))
         }
         InstructionKind::Env(_, true) | InstructionKind::Label(_, true) => Some(
             Diagnostic::warning("LegacyKeyValueFormat", span, format!("`{name} key value` is the old form"))
@@ -136,6 +133,17 @@ fn finding(instruction: &Instruction, shell: bool) -> Option<Diagnostic> {
         ),
         _ => None,
     }
+}
+
+fn shell_form(name: &str, span: Span, line: &str) -> Diagnostic {
+    let message = format!("`{name}` runs in a shell, which does not pass signals on");
+    let hint = if line.starts_with('[') {
+        "the brackets do not hold valid JSON: every element needs double quotes, with commas between"
+            .to_owned()
+    } else {
+        format!("use the JSON form: `{name} [\"program\", \"argument\"]`")
+    };
+    Diagnostic::warning("JSONArgsRecommended", span, message).with_hint(hint)
 }
 
 /// Comments above FROM … AS and ARG describe what they declare.
@@ -154,12 +162,7 @@ fn descriptions(dockerfile: &Dockerfile, diagnostics: &mut Vec<Diagnostic>) {
     }
 }
 
-fn description(
-    keyword: &str,
-    names: Vec<String>,
-    comment: Option<&str>,
-    span: super::span::Span,
-) -> Option<Diagnostic> {
+fn description(keyword: &str, names: Vec<String>, comment: Option<&str>, span: Span) -> Option<Diagnostic> {
     let first = comment?.lines().last()?.split(' ').next()?;
     let example = match names.as_slice() {
         [] => return None,

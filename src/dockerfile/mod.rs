@@ -15,9 +15,13 @@
 mod arguments;
 mod ast;
 mod check;
+mod command;
 mod copy;
 mod directives;
 mod flags;
+mod from;
+#[cfg(test)]
+mod golden;
 mod heredoc;
 mod instruction;
 mod lexer;

@@ -8,6 +8,8 @@ use super::lexer::{Statement, statements};
 use super::span::{Diagnostic, Position, Severity, Source, Span};
 use super::{directives, lint};
 
+const STARTS_WITH_FROM: &str = "a Dockerfile starts with `FROM image`; only `ARG` may come before it";
+
 /// What [`parse`] understood, and everything that is wrong.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Parsed {
@@ -134,12 +136,12 @@ fn assemble(
 
 fn before_from(head: &Head<'_>) -> Diagnostic {
     let message = format!("`{}` stands before the first `FROM`", head.name);
-    Diagnostic::error(head.keyword.span(), message).with_hint("only `ARG` may")
+    Diagnostic::error(head.keyword.span(), message).with_hint(STARTS_WITH_FROM)
 }
 
 fn no_from(heads: &[Head<'_>]) -> Diagnostic {
     let first_other = heads.iter().find(|head| head.name != "ARG");
-    let hint = "the first instruction, but for `ARG`, is `FROM image`";
+    let hint = STARTS_WITH_FROM;
     match (first_other.or(heads.last()), heads.is_empty()) {
         (Some(head), false) => Diagnostic::error(head.keyword.span(), "there is no `FROM`").with_hint(hint),
         _ => Diagnostic::error(first_character(), "the Dockerfile holds no instructions").with_hint(hint),

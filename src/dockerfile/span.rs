@@ -71,3 +71,12 @@ pub struct Source {
     /// Decoded text, without byte order mark.
     pub text: String,
 }
+
+/// User text for use in a message: long ones are cut.
+pub(super) fn shown(text: &str) -> String {
+    const LIMIT: usize = 60;
+    match text.char_indices().nth(LIMIT) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}

@@ -158,12 +158,13 @@ impl Reader<'_> {
         }
     }
 
-    /// `<` or `<<` and the blanks after it, so that `<< EOF` is one word.
+    /// `<`, `<<` or `<<-`, and the blanks after it, so that `<< EOF` is one word.
     fn angles(&mut self) -> String {
-        self.input.next();
-        let mut result = String::from("<");
-        if self.input.next_if_eq(&'<').is_some() {
-            result.push('<');
+        let mut result = String::new();
+        result.extend(self.input.next());
+        if self.input.peek() == Some(&'<') {
+            result.extend(self.input.next());
+            result.extend(self.input.next_if_eq(&'-'));
             while let Some(blank) = self.input.next_if(|c| c.is_whitespace()) {
                 result.push(blank);
             }
