@@ -189,6 +189,7 @@ pub struct HealthcheckFlags {
 }
 
 /// The two forms of HEALTHCHECK.
+#[expect(clippy::large_enum_variant, reason = "a Dockerfile holds one or two of them")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HealthcheckKind {
     /// `HEALTHCHECK NONE`.

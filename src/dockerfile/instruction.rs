@@ -233,9 +233,19 @@ pub(super) fn refused_trigger(name: &str) -> Option<String> {
 }
 
 fn unknown(keyword: Fragment<'_>) -> Diagnostic {
-    let message = format!("unknown instruction `{}`", shown(keyword.text()));
-    let diagnostic = Diagnostic::error(keyword.span(), message);
-    match nearest(keyword.text(), &KEYWORDS) {
+    let text = keyword.text();
+    if text.is_empty() {
+        let message = "a line continuation with nothing to continue";
+        return Diagnostic::error(keyword.span(), message).with_hint("remove the line");
+    }
+    let diagnostic = Diagnostic::error(keyword.span(), format!("unknown instruction `{}`", shown(text)));
+    // Text copied from a web page: the blank looks like one, but is not.
+    if let Some(blank) = text.chars().find(|c| c.is_whitespace()) {
+        let code = u32::from(blank);
+        return diagnostic
+            .with_hint(format!("it holds the special blank U+{code:04X}; type an ordinary one"));
+    }
+    match nearest(text, &KEYWORDS) {
         Some(near) => diagnostic.with_hint(format!("did you mean `{near}`?")),
         None => diagnostic.with_hint("if this belongs to the line above, that line must end with `\\`"),
     }

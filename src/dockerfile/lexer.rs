@@ -90,8 +90,8 @@ impl<'a> Lexer<'a> {
                 _ => break (raw, number),
             }
         };
-        let mut statement = Statement::default();
-        statement.comment = (!comments.is_empty()).then(|| comments.join("\n"));
+        let comment = (!comments.is_empty()).then(|| comments.join("\n"));
+        let mut statement = Statement { comment, ..Statement::default() };
         self.join(raw, number, &mut statement);
         self.bodies(&mut statement);
         Some(statement)

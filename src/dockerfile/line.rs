@@ -35,8 +35,7 @@ impl Line {
         let Some((start, place)) = index.checked_sub(1).and_then(|index| self.pieces.get(index)) else {
             return Position::default();
         };
-        let inside = &self.text[*start..offset];
-        let columns = if inside.is_ascii() { inside.len() } else { inside.chars().count() };
+        let columns = self.text[*start..offset].chars().count();
         Position { line: place.line, column: place.column.saturating_add(columns as u32) }
     }
 

@@ -5,7 +5,7 @@ use super::graph::{FromName, Source};
 use super::op::{AddOptions, Chmod, CopyFrom, CopyOp, CopySource, Op};
 use super::path;
 use super::report::Report;
-use crate::dockerfile::{AddFlags, CopyFlags, CopySources, Diagnostic, Span, Word};
+use crate::dockerfile::{AddFlags, CopyFlags, CopySources, Diagnostic, Heredoc, Span, Word};
 
 /// Adds the step of a COPY.
 pub(super) fn copy(
@@ -16,9 +16,9 @@ pub(super) fn copy(
     sources: &CopySources,
     report: &mut Report,
 ) -> Option<()> {
-    let origin = match from.filter(|from| !from.text.is_empty()) {
+    let origin = match from.and_then(FromName::of_copy) {
         None => Some(CopyFrom::Context),
-        Some(from) => copy_from(site, from, report),
+        Some(from) => copy_from(site, &from, report),
     };
     let words = expand(draft, site, flags, sources, report)?;
     for (source, word) in words.paths.iter().zip(&sources.paths) {
@@ -68,8 +68,8 @@ pub(super) fn add(
     Some(())
 }
 
-fn copy_from(site: Site<'_>, from: &Word, report: &mut Report) -> Option<CopyFrom> {
-    match site.source(&FromName::of_copy(from))? {
+fn copy_from(site: Site<'_>, from: &FromName, report: &mut Report) -> Option<CopyFrom> {
+    match site.source(from)? {
         Source::Stage(stage) => site.id(stage).map(CopyFrom::Stage),
         Source::Image(reference) => Some(CopyFrom::Image(reference)),
         Source::Named(name) => Some(CopyFrom::Named(name)),
@@ -78,6 +78,14 @@ fn copy_from(site: Site<'_>, from: &Word, report: &mut Report) -> Option<CopyFro
             None
         }
     }
+}
+
+/// The name of a heredoc becomes that of a file: it must not lead elsewhere.
+pub(super) fn check_names(site: Site<'_>, heredocs: &[Heredoc], report: &mut Report) -> Option<()> {
+    let leads_away = |name: &str| name.contains('/') || matches!(name, "." | "..");
+    let Some(wrong) = heredocs.iter().find(|heredoc| leads_away(&heredoc.name)) else { return Some(()) };
+    report.error(site.span(), format!("`{}` cannot be the name of an inline file", wrong.name));
+    None
 }
 
 /// The words of a COPY or ADD, expanded.
@@ -98,6 +106,7 @@ fn expand(
     sources: &CopySources,
     report: &mut Report,
 ) -> Option<Words> {
+    let named = check_names(site, &sources.heredocs, report);
     let mut expander = draft.expander(site, report);
     let paths = expander.words(&sources.paths);
     let destination = expander.word(&sources.destination);
@@ -117,6 +126,7 @@ fn expand(
         .zip(&sources.heredocs)
         .map(|(content, heredoc)| Some((heredoc.name.clone(), content?)))
         .collect();
+    named?;
     Some(Words {
         paths: paths?,
         inline: inline.into_iter().collect::<Option<_>>()?,

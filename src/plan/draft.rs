@@ -19,7 +19,8 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 #[derive(Clone, Debug, Default)]
 pub(super) struct Draft {
     pub(super) config: ImageConfig,
-    /// What instructions and RUN see: the image's environment and ARGs, the later wins.
+    /// What instructions and RUN see: the image's environment and ARGs. Of an ENV and an
+    /// ARG of one name the later wins, as in BuildKit; the image keeps ENV's value.
     pub(super) variables: Variables,
     /// All ARGs in order of declaration, with the value they got.
     pub(super) declared: Vec<(String, Option<String>)>,
@@ -111,7 +112,8 @@ impl Draft {
         Self { config, variables, complete: true, ..Self::default() }
     }
 
-    /// Everything is inherited, ARGs too ("automatically inherited by child stages").
+    /// Everything is inherited, ARGs too: so BuildKit, and the Dockerfile reference
+    /// (docs.docker.com/reference/dockerfile/#scope).
     fn on_stage(base: &Draft) -> Self {
         Self { steps: Vec::new(), cmd: None, entrypoint: None, healthcheck: None, ..base.clone() }
     }
@@ -120,7 +122,7 @@ impl Draft {
     fn settle(&mut self) {
         self.config.created = None;
         self.config.config.on_build.clear();
-        if self.config.config.env_value("PATH").is_none() {
+        if self.complete && self.config.config.env_value("PATH").is_none() {
             self.config.config.set_env("PATH", DEFAULT_PATH);
             self.variables.set("PATH", DEFAULT_PATH);
         }

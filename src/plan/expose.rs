@@ -21,7 +21,7 @@ pub(super) fn ports(word: &str, span: Span, report: &mut Report) -> Option<Vec<S
     if !protocol.is_empty() && name != protocol {
         check::expose_casing(report, span, word);
     }
-    if host.is_some() {
+    if host.is_some_and(|host| !host.is_empty()) {
         check::expose_format(report, span, word);
     }
     Some((first..=last).map(|port| format!("{port}/{name}")).collect())

@@ -7,12 +7,12 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 
+use super::from::FromLine;
 use super::globals::Globals;
 use super::mount;
-use super::options::{Bases, NamedContext, Options, PlanError};
+use super::options::{Bases, Options, PlanError};
 use super::report::Report;
-use super::scope::expand;
-use super::{check, source};
+use super::source;
 use crate::dockerfile::{
     self, Diagnostic, Dockerfile, Instruction, InstructionKind, Span, Word, nearest, parse_trigger,
 };
@@ -50,8 +50,8 @@ pub(super) enum Base {
     Scratch,
     Stage(usize),
     Image(Reference),
-    /// A `--build-context` has the stage's name: that is the stage now. `None` for
-    /// images, whose content is the base.
+    /// A `--build-context` that is no image has the stage's name and stands in for it:
+    /// it can be read from, not built on.
     Replaced(String),
     /// A `--build-context` that is no image has the base's name.
     Unsupported(String),
@@ -214,15 +214,16 @@ pub(super) struct FromName {
 }
 
 impl FromName {
-    pub(super) fn of_copy(word: &Word) -> Self {
-        Self { name: word.text.clone(), span: word.span, by_number: true }
+    /// `None` for an empty name, which means the build context.
+    pub(super) fn of_copy(word: &Word) -> Option<Self> {
+        (!word.text.is_empty()).then(|| Self { name: word.text.clone(), span: word.span, by_number: true })
     }
 }
 
 /// All names the commands read from, with the place that overrides theirs.
 fn froms(commands: &[Command<'_>]) -> Vec<(Option<Span>, FromName)> {
     let of = |command: &Command<'_>| match &command.instruction.kind {
-        InstructionKind::Copy(_, from, _) => from.iter().map(FromName::of_copy).collect(),
+        InstructionKind::Copy(_, from, _) => from.iter().filter_map(FromName::of_copy).collect(),
         InstructionKind::Run(flags, _, _) => flags.mounts.iter().filter_map(mount::from_name).collect(),
         _ => Vec::new(),
     };
@@ -279,84 +280,6 @@ fn stage_triggers(base: &dockerfile::Stage) -> Vec<Command<'_>> {
 }
 
 /// Stage names compare without case.
-fn same(a: &str, b: &str) -> bool {
+pub(super) fn same(a: &str, b: &str) -> bool {
     a.eq_ignore_ascii_case(b)
-}
-
-/// Reads FROM lines.
-struct FromLine<'a, 'b> {
-    dockerfile: &'a Dockerfile,
-    options: &'b Options,
-    globals: &'b Globals,
-    earlier: &'b [Node<'a>],
-}
-
-impl<'a> FromLine<'a, '_> {
-    fn node(&self, index: usize, ast: &'a dockerfile::Stage, report: &mut Report) -> Node<'a> {
-        let name = ast.from.name.as_ref().map_or_else(|| format!("stage-{index}"), |name| name.text.clone());
-        let image = self.image(ast, report);
-        let asked = self.platform(ast, report);
-        let base = match image {
-            Some(image) => self.base(ast, &image, report),
-            None => Base::Broken,
-        };
-        let platform = match &base {
-            Base::Stage(base) => self.earlier[*base].platform.clone(),
-            Base::Scratch => self.options.platform.clone(),
-            _ => asked.unwrap_or_else(|| self.options.platform.clone()),
-        };
-        Node { ast, name, base, platform, commands: Vec::new() }
-    }
-
-    fn image(&self, ast: &dockerfile::Stage, report: &mut Report) -> Option<String> {
-        let word = &ast.from.image;
-        let expansion = expand(&word.text, self.dockerfile.directives.escape, &self.globals.values);
-        let expansion = report.take(word.span, expansion)?;
-        let Globals { values, declared } = self.globals;
-        check::undefined_in_from(report, word, &expansion.unmatched, values, declared);
-        if expansion.value.is_empty() {
-            let hint = "declare the variable with `ARG name=default` before the first FROM";
-            let message = format!("`{}` gives no image name", word.text);
-            report.push(Diagnostic::error(word.span, message).with_hint(hint));
-            return None;
-        }
-        Some(expansion.value)
-    }
-
-    fn platform(&self, ast: &dockerfile::Stage, report: &mut Report) -> Option<Platform> {
-        let word = ast.from.platform.as_ref()?;
-        let Globals { values, declared } = self.globals;
-        let expansion = expand(&word.text, self.dockerfile.directives.escape, values);
-        let expansion = report.take(word.span, expansion)?;
-        let name = ast.from.name.as_ref().map_or("", |name| &name.text);
-        check::undefined_in_from(report, word, &expansion.unmatched, values, declared);
-        check::from_platform(report, word, &expansion, values.get("TARGETPLATFORM"), name);
-        if expansion.value.is_empty() {
-            report.error(word.span, format!("`--platform={}` gives no platform", word.text));
-            return None;
-        }
-        report.take(word.span, expansion.value.parse())
-    }
-
-    fn base(&self, ast: &dockerfile::Stage, image: &str, report: &mut Report) -> Base {
-        match source::replacement(self.options, ast) {
-            Some((_, NamedContext::Image(reference))) => return Base::Image(reference.clone()),
-            Some((name, _)) => return Base::Replaced(name.to_owned()),
-            None => {}
-        }
-        let earlier = |node: &Node| node.ast.from.name.as_ref().is_some_and(|name| same(&name.text, image));
-        if let Some(base) = self.earlier.iter().rposition(earlier) {
-            return Base::Stage(base);
-        }
-        if image == "scratch" {
-            return Base::Scratch;
-        }
-        let span = ast.from.image.span;
-        let Some(reference) = report.take(span, image.parse::<Reference>()) else { return Base::Broken };
-        match source::for_image(self.options, &reference) {
-            None => Base::Image(reference),
-            Some((_, NamedContext::Image(other))) => Base::Image(other.clone()),
-            Some((name, _)) => Base::Unsupported(name.to_owned()),
-        }
-    }
 }

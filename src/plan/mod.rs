@@ -19,6 +19,7 @@ mod copy;
 mod draft;
 mod duration;
 mod expose;
+mod from;
 mod globals;
 mod graph;
 mod history;

@@ -41,6 +41,7 @@ pub struct Stage {
 
 /// What a stage starts from.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "one per stage: a box would save nothing")]
 pub enum StageBase {
     /// Nothing.
     Scratch,

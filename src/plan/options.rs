@@ -27,8 +27,8 @@ pub struct Options {
     /// Labels the CI supplies: any LABEL of the Dockerfile overrides them, labels that
     /// only came with the base image do not.
     pub default_labels: Vec<(String, String)>,
-    /// Proxy variables of the builder: they go to [`RunOp::hidden_env`](super::RunOp) in
-    /// both cases, unless the image or an ARG sets the variable.
+    /// Variables of the builder for RUN: they go to [`RunOp::hidden_env`](super::RunOp), those
+    /// that are proxies in both cases, unless the image or an ARG sets the variable.
     pub proxy_args: Vec<(String, String)>,
     /// Network of a RUN that asks for none.
     pub network: Network,
@@ -86,8 +86,8 @@ pub enum PlanError {
         stages: Vec<String>,
     },
     /// [`resolve`](super::resolve) was called before [`outline`](super::outline) had all it asked for.
-    #[error("nothing is known about the base image `{0}` for {1}")]
-    MissingBase(Reference, Platform),
+    #[error("nothing is known about the base image `{}` for {}", .0.0, .0.1)]
+    MissingBase(Box<(Reference, Platform)>),
 }
 
 fn errors(diagnostics: &[Diagnostic]) -> String {

@@ -65,12 +65,10 @@ impl Report {
 
 /// The build argument wins over the directive, as in BuildKit.
 pub(super) fn checks(dockerfile: &Dockerfile, options: &Options, report: &mut Report) -> Checks {
+    if let Some(text) = options.build_args.get("BUILDKIT_DOCKERFILE_CHECK") {
+        return report.take(Span::default(), Checks::parse(text)).unwrap_or_default();
+    }
+    // A wrong directive is for the parser to say.
     let directive = dockerfile.directives.check.as_ref();
-    let text = match (options.build_args.get("BUILDKIT_DOCKERFILE_CHECK"), directive) {
-        (Some(text), _) => text,
-        (None, Some((text, _))) => text,
-        (None, None) => return Checks::default(),
-    };
-    let span = directive.map(|(_, span)| *span).unwrap_or_default();
-    report.take(span, Checks::parse(text)).unwrap_or_default()
+    directive.and_then(|(text, _)| Checks::parse(text).ok()).unwrap_or_default()
 }

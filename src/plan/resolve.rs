@@ -111,7 +111,7 @@ impl<'a> Drafted<'a> {
             if let Base::Image(reference) = &node.base {
                 let base = (reference.clone(), node.platform.clone());
                 if !bases.contains_key(&base) {
-                    return Err(PlanError::MissingBase(base.0, base.1));
+                    return Err(PlanError::MissingBase(Box::new(base)));
                 }
             }
         }

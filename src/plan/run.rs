@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::copy::check_names;
 use super::draft::{Draft, Site};
 use super::graph::Source;
 use super::metadata::{command_line, in_shell};
@@ -23,7 +24,9 @@ pub(super) fn run(
     let network = network(site.options, flags.network.as_ref(), report);
     let mounts = mounts(draft, site, &flags.mounts, report);
     let (argv, scripts) = command(draft, form, heredocs);
+    let named = if scripts.is_empty() { Some(()) } else { check_names(site, heredocs, report) };
     let (mounts, secret_env) = mounts?;
+    named?;
     let env = draft.variables.pairs().to_vec();
     let op = RunOp {
         hidden_env: hidden(site.options, draft),
@@ -162,21 +165,20 @@ fn mount_source(site: Site<'_>, source: Source) -> Option<MountSource> {
 /// Build arguments that are proxies without an ARG, as in BuildKit.
 const PROXIES: [&str; 5] = ["http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy"];
 
-/// Proxy variables in both cases; `--build-arg` wins over the builder's own, and what
-/// the image or an ARG sets over both.
+/// Proxy variables in both cases, others as they are; `--build-arg` wins over the
+/// builder's own, and what the image or an ARG sets over both.
 fn hidden(options: &Options, draft: &Draft) -> Vec<(String, String)> {
-    let mut proxies: BTreeMap<String, &str> = BTreeMap::new();
-    for (name, value) in &options.proxy_args {
-        proxies.insert(name.to_ascii_lowercase(), value);
+    let mut hidden: BTreeMap<String, &str> = BTreeMap::new();
+    let is_proxy = |name: &str| PROXIES.contains(&name.to_ascii_lowercase().as_str());
+    let own = options.proxy_args.iter().map(|(name, value)| (name, value));
+    let given = options.build_args.iter().filter(|(name, _)| is_proxy(name));
+    for (name, value) in own.chain(given) {
+        let names = match is_proxy(name) {
+            true => vec![name.to_ascii_uppercase(), name.to_ascii_lowercase()],
+            false => vec![name.clone()],
+        };
+        hidden.extend(names.into_iter().map(|name| (name, value.as_str())));
     }
-    for (name, value) in &options.build_args {
-        let lower = name.to_ascii_lowercase();
-        if PROXIES.contains(&lower.as_str()) {
-            proxies.insert(lower, value);
-        }
-    }
-    let both = proxies.iter().flat_map(|(lower, value)| {
-        [lower.to_ascii_uppercase(), lower.clone()].map(|name| (name, (*value).to_owned()))
-    });
-    both.filter(|(name, _)| draft.variables.get(name).is_none()).collect()
+    hidden.retain(|name, _| draft.variables.get(name).is_none());
+    hidden.into_iter().map(|(name, value)| (name, value.to_owned())).collect()
 }

@@ -254,7 +254,7 @@ proptest! {
 
     #[test]
     fn any_word_is_expanded(text in pieces(), escape in prop::sample::select(vec!['\\', '`'])) {
-        let mut lookup = |name: &str| (name.len() % 2 == 0).then(|| format!("{name}*?\\ "));
+        let mut lookup = |name: &str| name.len().is_multiple_of(2).then(|| format!("{name}*?\\ "));
         // Whether it is a word or not: it must come back.
         let words = word::expand_words(&text, escape, &mut lookup);
         let whole = word::expand(&text, escape, &mut lookup);

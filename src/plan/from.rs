@@ -1,0 +1,89 @@
+//! FROM lines: which image, stage or context, and for which platform.
+
+use super::globals::Globals;
+use super::graph::{Base, Node, same};
+use super::options::{NamedContext, Options};
+use super::report::Report;
+use super::scope::expand;
+use super::{check, source};
+use crate::dockerfile::{self, Diagnostic, Dockerfile};
+use crate::image::{Platform, Reference};
+
+/// A FROM line and what it can see.
+pub(super) struct FromLine<'a, 'b> {
+    pub(super) dockerfile: &'a Dockerfile,
+    pub(super) options: &'b Options,
+    pub(super) globals: &'b Globals,
+    pub(super) earlier: &'b [Node<'a>],
+}
+
+impl<'a> FromLine<'a, '_> {
+    /// The stage that the FROM line opens, without its commands. Mistakes are said.
+    pub(super) fn node(&self, index: usize, ast: &'a dockerfile::Stage, report: &mut Report) -> Node<'a> {
+        let name = ast.from.name.as_ref().map_or_else(|| format!("stage-{index}"), |name| name.text.clone());
+        let image = self.image(ast, report);
+        let asked = self.platform(ast, report);
+        let base = match image {
+            Some(image) => self.base(ast, &image, report),
+            None => Base::Broken,
+        };
+        let platform = match &base {
+            Base::Stage(base) => self.earlier[*base].platform.clone(),
+            Base::Scratch => self.options.platform.clone(),
+            _ => asked.unwrap_or_else(|| self.options.platform.clone()),
+        };
+        Node { ast, name, base, platform, commands: Vec::new() }
+    }
+
+    fn image(&self, ast: &dockerfile::Stage, report: &mut Report) -> Option<String> {
+        let word = &ast.from.image;
+        let expansion = expand(&word.text, self.dockerfile.directives.escape, &self.globals.values);
+        let expansion = report.take(word.span, expansion)?;
+        let Globals { values, declared } = self.globals;
+        check::undefined_in_from(report, word, &expansion.unmatched, values, declared);
+        if expansion.value.is_empty() {
+            let hint = "declare the variable with `ARG name=default` before the first FROM";
+            let message = format!("`{}` gives no image name", word.text);
+            report.push(Diagnostic::error(word.span, message).with_hint(hint));
+            return None;
+        }
+        Some(expansion.value)
+    }
+
+    fn platform(&self, ast: &dockerfile::Stage, report: &mut Report) -> Option<Platform> {
+        let word = ast.from.platform.as_ref()?;
+        let Globals { values, declared } = self.globals;
+        let expansion = expand(&word.text, self.dockerfile.directives.escape, values);
+        let expansion = report.take(word.span, expansion)?;
+        let name = ast.from.name.as_ref().map_or("", |name| &name.text);
+        check::undefined_in_from(report, word, &expansion.unmatched, values, declared);
+        check::from_platform(report, word, &expansion, values.get("TARGETPLATFORM"), name);
+        if expansion.value.is_empty() {
+            report.error(word.span, format!("`--platform={}` gives no platform", word.text));
+            return None;
+        }
+        report.take(word.span, expansion.value.parse())
+    }
+
+    fn base(&self, ast: &dockerfile::Stage, image: &str, report: &mut Report) -> Base {
+        match source::replacement(self.options, ast) {
+            Some((_, NamedContext::Image(reference))) => return Base::Image(reference.clone()),
+            Some((name, _)) => return Base::Replaced(name.to_owned()),
+            None => {}
+        }
+        let earlier = |node: &Node| node.ast.from.name.as_ref().is_some_and(|name| same(&name.text, image));
+        if let Some(base) = self.earlier.iter().rposition(earlier) {
+            return Base::Stage(base);
+        }
+        if image == "scratch" {
+            return Base::Scratch;
+        }
+        let span = ast.from.image.span;
+        let Some(reference) = report.take(span, image.parse::<Reference>()) else { return Base::Broken };
+        match source::for_image(self.options, &reference) {
+            None => Base::Image(reference),
+            Some((_, NamedContext::Image(other))) => Base::Image(other.clone()),
+            Some((name, _)) => Base::Unsupported(name.to_owned()),
+        }
+    }
+}
