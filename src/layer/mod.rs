@@ -26,6 +26,8 @@ mod path;
 mod read;
 mod stack;
 mod tar_stream;
+#[cfg(test)]
+mod tests;
 mod tree;
 mod unpack;
 
