@@ -113,6 +113,18 @@ pub trait Reporter: Send + Sync {
     }
 }
 
+impl<R: Reporter + ?Sized> Reporter for std::sync::Arc<R> {
+    fn report(&self, event: Event) {
+        (**self).report(event);
+    }
+}
+
+impl<R: Reporter + ?Sized> Reporter for Box<R> {
+    fn report(&self, event: Event) {
+        (**self).report(event);
+    }
+}
+
 /// A reporter that drops everything.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Silent;
