@@ -31,14 +31,8 @@ const WORTH_A_THREAD: usize = 256;
 /// Those of the tree.
 pub fn digest(tree: &dyn SourceTree, selection: &Selection, owners: Owners) -> Result<Digest, Error> {
     let mut entries: Vec<(usize, PathBuf, PathBuf, Node)> = Vec::new();
-    let mut numbers = selection.items.iter().enumerate();
-    let mut current = numbers.next();
     selection.walk(tree, &mut |visit| {
-        while current.is_some_and(|(_, item)| !std::ptr::eq(item, visit.item)) {
-            current = numbers.next();
-        }
-        let number = current.map_or(0, |(number, _)| number);
-        entries.push((number, visit.below.to_owned(), visit.path.to_owned(), visit.node.clone()));
+        entries.push((visit.number, visit.below.to_owned(), visit.path.to_owned(), visit.node.clone()));
         Ok(())
     })?;
     let files = entries.iter().filter(|(.., node)| node.is_file());

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use self::listing::{Child, Listing, Shown};
 use super::handles::Handles;
-use super::stat_index::{self, Known, nanoseconds};
+use super::stat_index::{self, Known, Stat, nanoseconds};
 use super::{Error, Ignore, Ignored, Node, NodeKind, SourceTree};
 use crate::image::{Digest, Hasher};
 
@@ -42,7 +42,8 @@ struct Seen {
     shown: HashMap<PathBuf, bool>,
     /// Device and inode of files with several names → their group.
     links: HashMap<(u64, u64), u64>,
-    /// Read in this build; `None` where a file was not at rest.
+    /// Read in this build, and whether the file was at rest: only then may the
+    /// index keep it.
     read: HashMap<PathBuf, (Known, bool)>,
 }
 
@@ -102,19 +103,29 @@ impl DirectoryContext {
         }
     }
 
-    /// The listing of a directory, from memory or from the disk.
+    /// The listing of a directory, from memory or from the disk. Those above it
+    /// are listed first, from the top, however deep it is.
     fn listing(&self, path: &Path) -> Result<Arc<Listing>, Error> {
-        if let Some(listing) = self.seen().listings.get(path) {
-            return Ok(listing.clone());
+        if let Some(listing) = self.listed(path) {
+            return Ok(listing);
         }
-        let inherited = match path.parent() {
-            Some(parent) => {
-                let above = self.listing_of_parent(parent)?;
-                let name = path.file_name().unwrap_or_default();
-                above.get(name).map(|child| child.inherited.clone()).unwrap_or_default()
-            }
-            None => Default::default(),
-        };
+        let mut ancestors: Vec<&Path> =
+            path.ancestors().take_while(|ancestor| self.listed(ancestor).is_none()).collect();
+        let mut above = path.ancestors().nth(ancestors.len()).and_then(|ancestor| self.listed(ancestor));
+        while let Some(next) = ancestors.pop() {
+            above = Some(self.list(next, above.as_deref())?);
+        }
+        Ok(above.expect("the path itself was the last to be listed"))
+    }
+
+    fn listed(&self, path: &Path) -> Option<Arc<Listing>> {
+        self.seen().listings.get(path).cloned()
+    }
+
+    /// Lists a directory; `above` is its parent's listing.
+    fn list(&self, path: &Path, above: Option<&Listing>) -> Result<Arc<Listing>, Error> {
+        let child = above.and_then(|above| above.get(path.file_name()?));
+        let inherited = child.map(|child| child.inherited.clone()).unwrap_or_default();
         let listing = self
             .handles
             .with_directory(path, |directory| listing::read(directory, path, &self.ignore, &inherited))
@@ -124,30 +135,10 @@ impl DirectoryContext {
         Ok(listing)
     }
 
-    /// Depth is not the stack's business: ancestors are listed from the top.
-    fn listing_of_parent(&self, path: &Path) -> Result<Arc<Listing>, Error> {
-        if let Some(listing) = self.seen().listings.get(path) {
-            return Ok(listing.clone());
-        }
-        let mut ancestors: Vec<&Path> = path.ancestors().collect();
-        ancestors.reverse();
-        let mut last = None;
-        for ancestor in ancestors {
-            last = Some(self.listing_once(ancestor)?);
-        }
-        Ok(last.expect("every path has itself as an ancestor"))
-    }
-
-    /// [`Self::listing`] where the parent is known to be listed.
-    fn listing_once(&self, path: &Path) -> Result<Arc<Listing>, Error> {
-        self.listing(path)
-    }
-
     /// Whether the child is part of the context.
     fn is_shown(&self, path: &Path, child: &Child) -> Result<bool, Error> {
         match child.shown {
             Shown::Yes => Ok(true),
-            Shown::No => Ok(false),
             Shown::IfAnythingBelow => self.has_anything_below(path),
         }
     }
@@ -198,7 +189,7 @@ impl DirectoryContext {
         for pair in ancestors.windows(2) {
             let name = pair[1].file_name().unwrap_or_default();
             match self.listing(pair[0])?.get(name) {
-                Some(child) if child.kind == NodeKind::Directory && child.shown != Shown::No => {}
+                Some(child) if child.kind == NodeKind::Directory => {}
                 _ => return Ok(false),
             }
         }
@@ -230,13 +221,22 @@ impl DirectoryContext {
     }
 
     fn capability(&self, path: &Path, child: &Child) -> Result<Vec<u8>, Error> {
-        if let Some(known) = self.known.get(path).filter(|known| known.stat == child.stat) {
-            return Ok(known.capability.clone());
+        if let Some(known) = self.remembered(path, &child.stat) {
+            return Ok(known.capability);
         }
         let parent = path.parent().unwrap_or(Path::new(""));
         self.handles
             .with_directory(parent, |directory| listing::capability(directory, &child.name))
             .map_err(|source| self.unreadable(path, source))
+    }
+
+    /// What is known of this version of a file, from the index or from this build.
+    fn remembered(&self, path: &Path, stat: &Stat) -> Option<Known> {
+        let known = self.known.get(path).filter(|known| known.stat == *stat);
+        known.cloned().or_else(|| {
+            let seen = self.seen();
+            seen.read.get(path).map(|(known, _)| known).filter(|known| known.stat == *stat).cloned()
+        })
     }
 
     /// Reads and digests a file. What was read counts; it is remembered only
@@ -312,14 +312,10 @@ impl SourceTree for DirectoryContext {
     }
 
     fn content_digest(&self, path: &Path, _node: &Node) -> Result<Digest, Error> {
-        if let Some((listing, position)) = self.child(path)? {
-            let stat = listing.children[position].stat;
-            if let Some(known) = self.known.get(path).filter(|known| known.stat == stat) {
-                return Ok(known.digest);
-            }
-            if let Some((known, _)) = self.seen().read.get(path).filter(|(known, _)| known.stat == stat) {
-                return Ok(known.digest);
-            }
+        if let Some((listing, position)) = self.child(path)?
+            && let Some(known) = self.remembered(path, &listing.children[position].stat)
+        {
+            return Ok(known.digest);
         }
         self.read(path).map_err(|source| self.unreadable(path, source))
     }

@@ -89,7 +89,10 @@ impl SourceTree for MemoryTree {
         if !self.nodes.get(path).is_some_and(|(node, _)| node.is_directory()) {
             return Err(self.unreadable(path, io::ErrorKind::NotADirectory));
         }
-        let below = self.nodes.keys().filter(|other| other.parent() == Some(path));
+        // Paths are ordered by component: what is below a directory follows it.
+        let below = self.nodes.range(path.to_owned()..).map(|(other, _)| other);
+        let below = below.take_while(|other| other.starts_with(path));
+        let below = below.filter(|other| other.parent() == Some(path));
         Ok(below.filter_map(|other| other.file_name()).map(OsString::from).collect())
     }
 

@@ -48,6 +48,8 @@ pub struct Selected {
     pub parents: Vec<Parent>,
     /// Whether a wildcard matched it.
     pub wildcard: bool,
+    /// Which of the sources it came from, counted from 0.
+    pub source: usize,
 }
 
 /// A directory above a selected item.
@@ -62,6 +64,8 @@ pub struct Parent {
 /// One entry of a selection, as [`Selection::walk`] shows it.
 #[derive(Clone, Copy, Debug)]
 pub struct Visit<'a> {
+    /// The place of that item in [`Selection::items`].
+    pub number: usize,
     /// The selected item it belongs to.
     pub item: &'a Selected,
     /// Its path below the item; empty for the item itself.
@@ -81,12 +85,12 @@ pub struct Visit<'a> {
 pub fn select(tree: &dyn SourceTree, patterns: &[&str], options: &SelectOptions) -> Result<Selection, Error> {
     let excludes = Ignore::from_patterns(&options.exclude)?;
     let mut selection = Selection { items: Vec::new(), excludes, parents: options.parents };
-    for pattern in patterns {
+    for (source, pattern) in patterns.iter().enumerate() {
         let found = match options.parents {
             true => with_parents(tree, pattern)?,
             false => glob::sources(tree, pattern)?,
         };
-        selection.items.extend(found);
+        selection.items.extend(found.into_iter().map(|item| Selected { source, ..item }));
     }
     if let (true, false, Some(pattern)) = (selection.items.is_empty(), options.parents, patterns.first()) {
         return Err(Error::NoMatch {
@@ -123,51 +127,53 @@ impl Selection {
         tree: &dyn SourceTree,
         visit: &mut dyn FnMut(Visit<'_>) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        for item in &self.items {
-            self.walk_item(tree, item, visit)?;
-        }
-        Ok(())
+        (0..self.items.len()).try_for_each(|number| self.walk_item(tree, number, visit))
     }
 
     fn walk_item(
         &self,
         tree: &dyn SourceTree,
-        item: &Selected,
+        number: usize,
         visit: &mut dyn FnMut(Visit<'_>) -> Result<(), Error>,
     ) -> Result<(), Error> {
+        let item = &self.items[number];
+        // Directories that are excluded, until something below them is not.
         let mut held: Vec<Step> = Vec::new();
         let mut pending = vec![self.first_step(item)];
         while let Some(step) = pending.pop() {
-            held.truncate(held.iter().take_while(|above| above.depth < step.depth).count());
-            let excluded = step.excluded;
-            if excluded
-                && !(step.node.is_directory()
-                    && self.excludes.may_include_below(&self.subject(item, &step.below)))
-            {
+            held.retain(|above| above.depth < step.depth);
+            let below_counts = step.node.is_directory()
+                && (!step.excluded || self.excludes.may_include_below(&self.subject(item, &step.below)));
+            if below_counts {
+                self.push_children(tree, item, &step, &mut pending)?;
+            } else if step.excluded {
                 continue;
             }
-            if step.node.is_directory() {
-                for name in tree.children(&step.path)?.into_iter().rev() {
-                    let path = step.path.join(&name);
-                    let Some(node) = tree.node(&path)? else { continue };
-                    let below = step.below.join(name);
-                    let verdict = self.excludes.step(&self.subject(item, &below), &step.inherited);
-                    pending.push(Step {
-                        depth: step.depth + 1,
-                        excluded: verdict.excluded,
-                        inherited: Rc::new(verdict.inherited),
-                        path,
-                        below,
-                        node,
-                    });
-                }
-            }
+            let excluded = step.excluded;
             held.push(step);
             if !excluded {
                 for step in held.drain(..) {
-                    visit(Visit { item, below: &step.below, path: &step.path, node: &step.node })?;
+                    visit(Visit { number, item, below: &step.below, path: &step.path, node: &step.node })?;
                 }
             }
+        }
+        Ok(())
+    }
+
+    fn push_children(
+        &self,
+        tree: &dyn SourceTree,
+        item: &Selected,
+        above: &Step,
+        pending: &mut Vec<Step>,
+    ) -> Result<(), Error> {
+        for name in tree.children(&above.path)?.into_iter().rev() {
+            let path = above.path.join(&name);
+            let Some(node) = tree.node(&path)? else { continue };
+            let below = above.below.join(name);
+            let verdict = self.excludes.step(&self.subject(item, &below), &above.inherited);
+            let (excluded, inherited) = (verdict.excluded, Rc::new(verdict.inherited));
+            pending.push(Step { depth: above.depth + 1, excluded, inherited, path, below, node });
         }
         Ok(())
     }
@@ -268,7 +274,7 @@ fn below_pivot(
         let is_pivot = bytes.is_empty() && !everything;
         if pattern.matches(bytes) && !is_pivot {
             let parents = above.clone();
-            found.push(Selected { path: clean(&path), name, node, parents, wildcard });
+            found.push(Selected { path: clean(&path), name, node, parents, wildcard, source: 0 });
         } else if node.is_directory() && (bytes.is_empty() || pattern.may_match_below(bytes)) {
             for child in tree.children(&path)?.into_iter().rev() {
                 if let Some(node) = tree.node(&path.join(&child))? {

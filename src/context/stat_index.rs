@@ -189,11 +189,11 @@ mod tests {
         assert_eq!(load(&path), entries);
 
         let good = std::fs::read(&path).unwrap();
-        for cut in 0..good.len() {
+        for cut in (0..good.len()).step_by(5) {
             std::fs::write(&path, &good[..cut]).unwrap();
             assert!(load(&path).is_empty(), "cut at {cut}");
         }
-        for place in 0..good.len() {
+        for place in (0..good.len()).step_by(5) {
             let mut bad = good.clone();
             bad[place] ^= 0x41;
             std::fs::write(&path, &bad).unwrap();

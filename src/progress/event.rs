@@ -119,13 +119,23 @@ pub trait Reporter: Send + Sync {
     }
 }
 
-impl Reporter for Box<dyn Reporter> {
+impl<R: Reporter + ?Sized> Reporter for std::sync::Arc<R> {
     fn report(&self, event: Event) {
-        self.as_ref().report(event);
+        (**self).report(event);
     }
 
     fn clean(&self, text: String) -> String {
-        self.as_ref().clean(text)
+        (**self).clean(text)
+    }
+}
+
+impl<R: Reporter + ?Sized> Reporter for Box<R> {
+    fn report(&self, event: Event) {
+        (**self).report(event);
+    }
+
+    fn clean(&self, text: String) -> String {
+        (**self).clean(text)
     }
 }
 

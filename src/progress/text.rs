@@ -82,7 +82,7 @@ fn cut(mut text: String, colour: bool) -> String {
     if text.len() <= LONGEST {
         return text;
     }
-    let mut end = text.floor_char_boundary(LONGEST);
+    let mut end = (0..=LONGEST).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
     if let Some(escape) = text[..end].rfind('\u{1b}')
         && !text[escape..end].contains('m')
     {

@@ -1,9 +1,8 @@
 //! Blobs by digest: layers, configs, manifests.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use super::{Error, Store, rename};
+use super::{Error, Store, rename, write_file};
 use crate::image::{Descriptor, Digest};
 
 impl Store {
@@ -38,10 +37,7 @@ impl Store {
         if self.has_blob(&digest, bytes.len() as u64) {
             return Ok(digest);
         }
-        let failed = |error| Error::new("write", &path, error);
-        let mut file = tempfile::NamedTempFile::new_in(self.root.join("builds")).map_err(failed)?;
-        file.write_all(bytes).map_err(failed)?;
-        file.persist(&path).map_err(|error| failed(error.error))?;
+        write_file(&self.root.join("builds"), &path, bytes)?;
         Ok(digest)
     }
 

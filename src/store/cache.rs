@@ -1,10 +1,10 @@
 //! What a step came to, by its key.
 
-use std::io::{self, Write};
+use std::io;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Error, Store};
+use super::{Error, Store, write_file};
 use crate::image::{Digest, Layer};
 
 /// The result of a step.
@@ -40,13 +40,9 @@ impl Store {
     /// When it cannot be written.
     pub fn cache_put(&self, key: &Digest, entry: &CacheEntry) -> Result<(), Error> {
         let path = self.root.join("cache").join(key.hex());
-        let failed = |error| Error::new("write", &path, error);
         let json = serde_json::to_vec(entry).expect("no value in an entry fails to serialise");
-        let mut file = tempfile::NamedTempFile::new_in(self.root.join("builds")).map_err(failed)?;
-        file.write_all(format!("{}\n", seal(key, &json)).as_bytes()).map_err(failed)?;
-        file.write_all(&json).map_err(failed)?;
-        file.persist(&path).map_err(|error| failed(error.error))?;
-        Ok(())
+        let bytes = [format!("{}\n", seal(key, &json)).as_bytes(), &json].concat();
+        write_file(&self.root.join("builds"), &path, &bytes)
     }
 }
 

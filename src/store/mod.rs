@@ -189,7 +189,7 @@ impl Store {
     fn publish(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
         match std::fs::read(self.root.join(name)) {
             Ok(present) if present == bytes => Ok(()),
-            _ => write_file(&self.root, name, bytes),
+            _ => write_file(&self.root.join("builds"), &self.root.join(name), bytes),
         }
     }
 
@@ -202,8 +202,9 @@ impl Store {
     }
 }
 
-/// Removes everything from the state directory at `root`, whatever its version.
-/// What is no state directory is left alone.
+/// Empties the state directory at `root`, whatever its version was; afterwards it
+/// is one of this version. What is no state directory is left alone, and so is
+/// what coracle did not put there.
 ///
 /// # Errors
 /// [`Error::InUse`] while a build runs; [`Error::NotState`]; when something
@@ -223,7 +224,7 @@ pub fn purge(root: &Path) -> Result<(), Error> {
     for name in names.into_iter().chain(["index.json", "oci-layout", "index.lock", "record-key"]) {
         remove_tree(&root.join(name))?;
     }
-    Ok(())
+    write_file(root, &version, VERSION.as_bytes())
 }
 
 fn check_version(root: &Path) -> Result<(), Error> {
@@ -231,22 +232,19 @@ fn check_version(root: &Path) -> Result<(), Error> {
     match std::fs::read_to_string(&path) {
         Ok(text) if text == VERSION => Ok(()),
         // Empty: a crash tore it.
-        Ok(text) if text.is_empty() => write_file(root, "version", VERSION.as_bytes()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            write_file(root, "version", VERSION.as_bytes())
-        }
+        Ok(text) if text.is_empty() => write_file(root, &path, VERSION.as_bytes()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => write_file(root, &path, VERSION.as_bytes()),
         Ok(found) => Err(Error::Version { path: root.to_owned(), found: found.trim().to_owned() }),
         Err(error) => Err(Error::new("read", &path, error)),
     }
 }
 
-/// Writes a file beside its place, then renames it. 0600.
-fn write_file(directory: &Path, name: &str, bytes: &[u8]) -> Result<(), Error> {
-    let path = directory.join(name);
-    let failed = |error| Error::new("write", &path, error);
-    let mut file = tempfile::NamedTempFile::new_in(directory).map_err(failed)?;
+/// Writes a file under another name in `temporary`, then renames it. 0600.
+fn write_file(temporary: &Path, path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    let failed = |error| Error::new("write", path, error);
+    let mut file = tempfile::NamedTempFile::new_in(temporary).map_err(failed)?;
     file.write_all(bytes).map_err(failed)?;
-    file.persist(&path).map_err(|error| failed(error.error))?;
+    file.persist(path).map_err(|error| failed(error.error))?;
     Ok(())
 }
 

@@ -34,13 +34,12 @@ pub(super) struct Child {
     pub(super) inherited: Inherited,
 }
 
-/// Whether an entry is part of the context.
+/// Whether an entry is part of the context; what is not for good is not listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Shown {
     Yes,
     /// An excluded directory with something below it that is not.
     IfAnythingBelow,
-    No,
 }
 
 impl Listing {
@@ -158,7 +157,7 @@ pub(super) fn stat_of(file: impl AsFd) -> io::Result<Stat> {
     Ok(stat(&fstat(file)?))
 }
 
-#[expect(clippy::unnecessary_cast, clippy::useless_conversion, reason = "the fields differ by architecture")]
+#[expect(clippy::unnecessary_cast, reason = "the types of the fields differ by architecture")]
 fn stat(status: &rustix::fs::Stat) -> Stat {
     Stat {
         device: status.st_dev as u64,

@@ -46,7 +46,7 @@ pub(super) fn sources(tree: &dyn SourceTree, source: &str) -> Result<Vec<Selecte
         let Some(node) = tree.node(&path)? else {
             return Err(not_found(tree, &name.to_string_lossy(), &path));
         };
-        found.push(Selected { path, name, node, parents: Vec::new(), wildcard: true });
+        found.push(Selected { path, name, node, parents: Vec::new(), wildcard: true, source: 0 });
         last = Some(below);
     }
     Ok(found)
@@ -60,7 +60,14 @@ fn exact(tree: &dyn SourceTree, source: &str, elements: &[&str]) -> Result<Selec
     for name in [&written, &unescaped] {
         let path = resolve(tree, name)?;
         if let Some(node) = tree.node(&path)? {
-            return Ok(Selected { path, name: name.clone(), node, parents: Vec::new(), wildcard: false });
+            return Ok(Selected {
+                path,
+                name: name.clone(),
+                node,
+                parents: Vec::new(),
+                wildcard: false,
+                source: 0,
+            });
         }
     }
     Err(not_found(tree, source, &resolve(tree, &written)?))
