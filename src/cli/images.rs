@@ -17,7 +17,7 @@ pub(super) fn run(
     environment: &BTreeMap<String, String>,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
-    let root = arguments.state_dir.clone().unwrap_or_else(|| state_directory(environment));
+    let root = state_directory(arguments.state_dir.as_deref(), environment).map_err(Failure::Store)?;
     if !root.exists() {
         return Ok(());
     }
