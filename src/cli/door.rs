@@ -22,8 +22,7 @@ use self::rooms::build::{self, Workshop};
 use self::rooms::progress::{Plain, PlainOptions, Quiet, RawJson, Redacting, Tty};
 pub(super) use self::rooms::registry::Credentials;
 pub(super) use self::rooms::sandbox::Rung;
-pub(super) use self::rooms::store::Error as StoreError;
-use self::rooms::store::Store;
+use self::rooms::store::{Error as StoreError, Store};
 use self::rooms::{registry, sandbox, store};
 use super::failure::chain;
 use crate::build::{BuildRequest, ErrorKind, Outcome, SecretSource};
@@ -91,6 +90,9 @@ impl FromStr for ProgressMode {
 /// Why a build did not come to its end.
 #[derive(Debug, Error)]
 pub enum DoorError {
+    /// No place for the state directory, or it cannot be used.
+    #[error("there is no usable state directory")]
+    StateDirectory(#[source] StoreError),
     /// The sandbox cannot be entered.
     #[error("no sandbox can be entered")]
     Sandbox(#[source] sandbox::Error),
@@ -109,7 +111,7 @@ impl DoorError {
     /// The kind, which gives the exit code.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Sandbox(_) | Self::Runtime(_) => ErrorKind::Other,
+            Self::StateDirectory(_) | Self::Sandbox(_) | Self::Runtime(_) => ErrorKind::Other,
             Self::Registry(_) => ErrorKind::Usage,
             Self::Build(error) => error.kind(),
         }
@@ -121,8 +123,8 @@ impl DoorError {
         let _ = io::stderr().write_all(self.to_report().as_bytes());
     }
 
-    /// What [`report`](Self::report) prints.
-    pub(super) fn to_report(&self) -> String {
+    /// What [`report`](Self::report) prints, line ends included.
+    pub fn to_report(&self) -> String {
         let mut text = chain(self);
         if let Some(hint) = self.hint() {
             text.push_str(&format!("  hint: {hint}\n"));
@@ -133,7 +135,7 @@ impl DoorError {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Build(error) => error.hint(),
-            Self::Sandbox(_) | Self::Registry(_) | Self::Runtime(_) => None,
+            Self::StateDirectory(_) | Self::Sandbox(_) | Self::Registry(_) | Self::Runtime(_) => None,
         }
     }
 }
@@ -257,12 +259,16 @@ async fn listen(mut signals: Signal, number: i32, cancel: CancellationToken) {
     }
 }
 
-/// Where the state is: as said, else the usual place.
-pub(super) fn state_directory(
+/// Where the state is: as `said`, else `CORACLE_STATE_DIR`, else the usual place.
+///
+/// # Errors
+/// When only the temporary directory is left and what is there is not ours.
+pub fn state_directory(
     said: Option<&Path>,
     environment: &BTreeMap<String, String>,
-) -> Result<PathBuf, StoreError> {
-    said.map_or_else(|| store::locate(environment), |path| Ok(path.to_owned()))
+) -> Result<PathBuf, DoorError> {
+    let found = said.map_or_else(|| store::locate(environment), |path| Ok(path.to_owned()));
+    found.map_err(DoorError::StateDirectory)
 }
 
 /// What the environment and the files it points to say about registries.
@@ -274,8 +280,12 @@ pub(super) fn credentials(
 
 /// Names and digests in the state directory. No tree is looked at, so that the
 /// id map, which only names a directory of trees, is left empty.
-pub(super) fn list_images(root: &Path) -> Result<Vec<(Reference, Digest)>, StoreError> {
-    let images = Store::open(root, "")?.images()?;
+///
+/// # Errors
+/// When the state directory cannot be opened or read.
+pub(super) fn list_images(root: &Path) -> Result<Vec<(Reference, Digest)>, DoorError> {
+    let images = Store::open(root, "").and_then(|store| store.images());
+    let images = images.map_err(DoorError::StateDirectory)?;
     Ok(images.into_iter().map(|(name, descriptor)| (name, descriptor.digest)).collect())
 }
 
