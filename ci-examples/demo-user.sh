@@ -149,8 +149,9 @@ entry_is() {
 
 run_with_podman() {
     export XDG_RUNTIME_DIR=$work/xdg
-    mkdir -p -m 700 "$XDG_RUNTIME_DIR"
-    podman=(podman --root "$work/podman" --runroot "$work/podman-run" --storage-driver vfs
+    mkdir -p -m 700 "$XDG_RUNTIME_DIR" "$work/podman-home"
+    # A home of its own: podman leaves settings and caches there.
+    podman=(env HOME="$work/podman-home" podman --root "$work/podman" --runroot "$work/podman-run" --storage-driver vfs
         --cgroup-manager cgroupfs --events-backend none --log-level error)
     check "podman pull" "${podman[@]}" pull --quiet --tls-verify=false --authfile "$work/auth.json" \
         "$host/team/hello:1.2.3"
@@ -214,7 +215,7 @@ clean_up() {
         "${podman[@]}" unshare rm -rf "$work/podman" "$work/podman-run" 2>/dev/null || true
         "${podman[@]}" system migrate >/dev/null 2>&1 || true
     fi
-    rm -rf "$work/podman" "$work/podman-run" "$work/checks" "$work/registry"
+    rm -rf "$work/podman" "$work/podman-run" "$work/podman-home" "$work/checks" "$work/registry"
 }
 
 main

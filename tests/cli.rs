@@ -57,7 +57,7 @@ fn refused_flags_say_what_to_use(mut bench: Bench) {
         ("--cache-from=type=registry,ref=x", "--state-dir"),
         ("--sbom=true", "--sbom=false"),
         ("--output=type=local,dest=x", "type=oci"),
-        ("--progress=rawjson", "--progress plain"),
+        ("--progress=fancy", "rawjson"),
     ] {
         bench.try_build(&[flag]).assert_fails(2, part);
     }

@@ -1,27 +1,29 @@
 //! The one file that knows the rooms below: everything the plugin asks of
 //! `sandbox`, `cli` and `registry` goes through here.
-//!
-//! INTEGRATION: `stub`, `hand_over` and `conduct` are stand-ins until those rooms
-//! exist; each says what it becomes. Nothing else in this crate has to change.
 
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use std::sync::Arc;
+
 use coracle::build::{BuildRequest, ErrorKind, Outcome};
 use coracle::ci::Environment;
+use coracle::cli::{self, DoorError, DoorOptions, ProgressMode};
+use coracle::registry::Credentials;
+use coracle::registry::credentials::{self, AmbientSource, CredentialError, Explicit, Lookup};
+use coracle::sandbox::Rung;
 use coracle::secret::Secret;
+use coracle::store;
 
 use crate::normalise::Login;
+use crate::plugin_mode::say;
 
 /// First arguments that are sub-commands of `coracle`.
-///
-/// INTEGRATION: keep equal to the names of `cli`'s commands.
 pub(crate) const SUB_COMMANDS: &[&str] = &["build", "check", "images", "version", "help"];
 
 /// Everything about a run that is not the request.
 #[derive(Debug)]
-#[expect(dead_code, reason = "INTEGRATION: `conduct` reads them")]
 pub(crate) struct Door {
     /// The state directory, when the user named one.
     pub(crate) state_dir: Option<PathBuf>,
@@ -54,41 +56,108 @@ pub(crate) struct Failure {
 
 /// Answers when this process is a re-executed stub of a RUN: its exit code.
 pub(crate) fn stub(arguments: &[OsString]) -> Option<u8> {
-    // INTEGRATION: coracle::sandbox::stub(arguments)
-    let _not_yet = arguments;
-    None
+    cli::stub(arguments)
 }
 
 /// Hands over to the command line; `arguments` begin with the program's name.
-pub(crate) fn hand_over(arguments: Vec<OsString>, environment: Environment) -> Result<u8, Failure> {
-    // INTEGRATION: Ok(coracle::cli::run(arguments, environment))
-    drop((arguments, environment));
-    Err(not_yet("cli"))
+pub(crate) fn hand_over(arguments: Vec<OsString>, environment: Environment) -> u8 {
+    cli::run(arguments, environment)
 }
 
 /// Builds, and wipes the state directory afterwards where that is wished. The
 /// process must have one thread; where a user namespace is needed this returns in
 /// a child only.
 pub(crate) fn conduct(request: BuildRequest, door: Door) -> Result<Outcome, Failure> {
-    // INTEGRATION: the fields map onto coracle::cli::DoorOptions:
-    //   state_dir            or store::locate(&environment)
-    //   isolation            parsed as sandbox::Rung (the name was checked)
-    //   insecure_registries, skip_tls_verify, environment: as they are
-    //   credentials          logins with `ambient: false` as explicit pairs (the one whose source is
-    //                        `setting:username` or `env:DOCKER_USERNAME` as the main one), then
-    //                        docker_config as an explicit config text; those with `ambient: true`
-    //                        behind the ambient files
-    //   progress             Quiet when `quiet`, else Auto
-    // then coracle::cli::conduct(request, options), with DoorError's kind and report.
-    drop(request);
-    let state_dir = door.state_dir.clone().unwrap_or_default();
+    let state_dir = cli::state_directory(door.state_dir.as_deref(), &door.environment).map_err(failure)?;
     let purge = should_purge(&door, &state_dir);
-    let outcome = Err(not_yet("build"));
+    let options = options(door, state_dir.clone())?;
+    let outcome = cli::conduct(request, options).map_err(failure);
     if purge {
-        // INTEGRATION: store::purge(&state_dir), success or not; that a build holds the lock is
-        // no failure, anything else a warning on standard error.
+        wipe(&state_dir);
     }
     outcome
+}
+
+fn options(door: Door, state_dir: PathBuf) -> Result<DoorOptions, Failure> {
+    let isolation = door.isolation.map(str::parse::<Rung>).transpose();
+    Ok(DoorOptions {
+        state_dir,
+        isolation: isolation.map_err(|error| refused(ErrorKind::Usage, &error))?,
+        storage: None,
+        insecure_registries: door.insecure_registries,
+        skip_tls_verify: door.skip_tls_verify,
+        credentials: credentials(door.logins, door.docker_config, &door.environment)?,
+        progress: if door.quiet { ProgressMode::Quiet } else { ProgressMode::Auto },
+        environment: door.environment,
+    })
+}
+
+/// The settings' pairs before everything the machine has; ambient pairs behind it.
+fn credentials(
+    logins: Vec<Login>,
+    docker_config: Option<Secret>,
+    environment: &Environment,
+) -> Result<Credentials, Failure> {
+    let (ambient, named): (Vec<Login>, Vec<Login>) = logins.into_iter().partition(|login| login.ambient);
+    let mut explicit: Vec<Explicit> = named.into_iter().map(explicit_pair).collect();
+    explicit.extend(docker_config.map(|text| Explicit::Config { text, source: "setting config".to_owned() }));
+    let mut credentials = Credentials::from_environment(environment, explicit)
+        .map_err(|error| refused(ErrorKind::Authentication, &error))?;
+    if !ambient.is_empty() {
+        credentials.add_ambient(Arc::new(AmbientLogins(ambient.into_iter().map(registry_login).collect())));
+    }
+    Ok(credentials)
+}
+
+fn explicit_pair(login: Login) -> Explicit {
+    let main = matches!(login.source, "setting:username" | "env:DOCKER_USERNAME");
+    let login = registry_login(login);
+    if main { Explicit::Main(login) } else { Explicit::Login(login) }
+}
+
+fn registry_login(login: Login) -> credentials::Login {
+    credentials::Login {
+        target: login.registry,
+        username: login.username,
+        password: login.password,
+        source: login.source.replacen(':', " ", 1),
+    }
+}
+
+/// Pairs that the environment supplies without being asked: tried after the
+/// machine's own files, and never final.
+struct AmbientLogins(Vec<credentials::Login>);
+
+impl AmbientSource for AmbientLogins {
+    fn find(&self, host: &str, _repository: &str) -> Result<Lookup, CredentialError> {
+        let found = self.0.iter().find(|login| login.target.split('/').next() == Some(host));
+        let credential = found.map(|login| Credential::Password {
+            username: login.username.clone(),
+            password: login.password.clone(),
+        });
+        let from = found.map(|login| login.source.clone()).unwrap_or_default();
+        Ok(Lookup { credential, from, warnings: Vec::new() })
+    }
+
+    fn secrets(&self) -> Vec<Secret> {
+        self.0.iter().map(|login| login.password.clone()).collect()
+    }
+}
+
+/// Another build on the same state directory keeps it; that is no failure.
+fn wipe(state_dir: &Path) {
+    match store::purge(state_dir) {
+        Ok(()) | Err(store::Error::InUse { .. }) => {}
+        Err(error) => say(&format!("warning: the state directory is not wiped: {error}\n")),
+    }
+}
+
+fn failure(error: DoorError) -> Failure {
+    Failure { kind: error.kind(), report: error.to_report() }
+}
+
+fn refused(kind: ErrorKind, error: &dyn std::error::Error) -> Failure {
+    Failure { kind, report: format!("error: {error}\n") }
 }
 
 /// Whether the rest of the state directory may go: it was not named, in either
@@ -108,10 +177,6 @@ fn is_mount_point(directory: &Path, mounts: &str) -> bool {
         point.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\")
     };
     points.into_iter().any(|point| Path::new(&plain(point)) == directory)
-}
-
-fn not_yet(room: &str) -> Failure {
-    Failure { kind: ErrorKind::Other, report: format!("error: the {room} room is not integrated yet\n") }
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ use coracle::build::ErrorKind;
 use coracle::ci::Environment;
 
 use crate::files::WorkingDirectory;
-use crate::plugin_mode::{report_failure, say};
+use crate::plugin_mode::say;
 
 /// What the first argument asks for.
 #[derive(Debug, PartialEq, Eq)]
@@ -95,7 +95,7 @@ fn enter(arguments: Vec<OsString>, environment: Environment, skipped: &[String])
     let usage = ErrorKind::Usage.exit_code();
     match entry(&arguments, settings::has_settings(&environment)) {
         Entry::CommandLine => {
-            door::hand_over(arguments, environment).unwrap_or_else(|failure| report_failure(&failure))
+            door::hand_over(arguments, environment)
         }
         Entry::Kaniko => {
             say("error: kaniko's executor flags come in a later version; use settings or `coracle build`\n");

@@ -75,7 +75,7 @@ fn build(job: Job) -> u8 {
 }
 
 /// Says why a run failed and returns the exit code.
-pub(crate) fn report_failure(failure: &Failure) -> u8 {
+fn report_failure(failure: &Failure) -> u8 {
     say(&failure.report);
     failure.kind.exit_code()
 }

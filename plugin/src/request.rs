@@ -80,6 +80,7 @@ fn request(reader: &mut Reader<'_>, normalised: Normalised, now: i64) -> BuildRe
         extra_hosts: extra_hosts(reader),
         cache: CachePolicy { disabled: reader.flag(Key::NoCache).unwrap_or(false), ..CachePolicy::default() },
         pull: reader.flag(Key::PullImage).unwrap_or(true),
+        network: Network::Default,
         dry_run: reader.flag(Key::Check).unwrap_or(false),
         push: normalised.push && normalised.unmatched != Some(Unmatched::Build),
         source_date_epoch: epoch,

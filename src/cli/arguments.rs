@@ -18,6 +18,8 @@ pub(super) struct CommandLine {
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Build an image, and push it or write it where asked
+    // As with Docker, the last one counts of a flag that takes one value.
+    #[command(args_override_self = true)]
     Build(Box<BuildArguments>),
     /// Read a Dockerfile and say what is wrong with it; builds nothing
     Check(CheckArguments),
@@ -195,6 +197,16 @@ mod tests {
     #[test]
     fn the_table_of_flags_is_consistent() {
         CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn the_last_one_counts_and_lists_collect() {
+        let line = ["coracle", "build", "--target", "a", "--target", "b", "-t", "x", "-t", "y", "."];
+        let CommandLine { command: Command::Build(build) } = CommandLine::parse_from(line) else {
+            panic!("it is a build");
+        };
+        assert_eq!(build.target.as_deref(), Some("b"));
+        assert_eq!(build.tags, ["x", "y"]);
     }
 
     #[test]

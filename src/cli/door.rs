@@ -21,11 +21,13 @@ use tokio_util::sync::CancellationToken;
 use super::failure::chain;
 use crate::build::{self, BuildRequest, ErrorKind, Outcome, SecretSource, Workshop};
 use crate::image::{Digest, Reference};
-use crate::net;
 use crate::progress::{Plain, PlainOptions, Quiet, RawJson, Redacting, Reporter, Tty};
+use crate::registry::Credentials;
+use crate::registry::credentials::CredentialError;
 use crate::sandbox::{Rung, StorageKind};
-use crate::store::Store;
-use crate::{registry, sandbox, store};
+use crate::secret::Secret;
+use crate::store::{Error as StoreError, Store};
+use crate::{net, sandbox, store};
 
 /// Worker threads of the runtime: two carry a transfer each while the build's
 /// own work is on blocking threads; more than four only wait.
@@ -48,7 +50,7 @@ pub struct DoorOptions {
     /// Registries whose certificate is not verified.
     pub skip_tls_verify: Vec<String>,
     /// Who we are to which registry.
-    pub credentials: registry::Credentials,
+    pub credentials: Credentials,
     /// How progress looks.
     pub progress: ProgressMode,
     /// The whole environment; proxies and CA files are taken from it.
@@ -65,10 +67,10 @@ pub enum ProgressMode {
     Plain,
     /// Bars.
     Tty,
-    /// Warnings only.
-    Quiet,
-    /// One JSON object per line.
+    /// One JSON object per event.
     RawJson,
+    /// Nothing but errors, and what a failing step printed last.
+    Quiet,
 }
 
 impl FromStr for ProgressMode {
@@ -89,6 +91,9 @@ impl FromStr for ProgressMode {
 /// Why a build did not come to its end.
 #[derive(Debug, Error)]
 pub enum DoorError {
+    /// No place for the state directory, or it cannot be used.
+    #[error("there is no usable state directory")]
+    StateDirectory(#[source] StoreError),
     /// The sandbox cannot be entered.
     #[error("no sandbox can be entered")]
     Sandbox(#[source] sandbox::Error),
@@ -104,7 +109,7 @@ impl DoorError {
     /// The kind, which gives the exit code.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Sandbox(_) | Self::Runtime(_) => ErrorKind::Other,
+            Self::StateDirectory(_) | Self::Sandbox(_) | Self::Runtime(_) => ErrorKind::Other,
             Self::Build(error) => error.kind(),
         }
     }
@@ -115,8 +120,8 @@ impl DoorError {
         let _ = io::stderr().write_all(self.to_report().as_bytes());
     }
 
-    /// What [`report`](Self::report) prints.
-    pub(super) fn to_report(&self) -> String {
+    /// What [`report`](Self::report) prints, line ends included.
+    pub fn to_report(&self) -> String {
         let mut text = chain(self);
         if let Some(hint) = self.hint() {
             text.push_str(&format!("  hint: {hint}\n"));
@@ -127,7 +132,7 @@ impl DoorError {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Build(error) => error.hint(),
-            Self::Sandbox(_) | Self::Runtime(_) => None,
+            Self::StateDirectory(_) | Self::Sandbox(_) | Self::Runtime(_) => None,
         }
     }
 }
@@ -167,22 +172,18 @@ async fn build_until_signal(
     let cancel = CancellationToken::new();
     cancel_on_signals(&cancel).map_err(DoorError::Runtime)?;
     build::read_secrets(&mut request)?;
-    let workshop = workshop(&request, options, entered, cancel);
+    let secrets = secrets(&request, &options.credentials);
+    let workshop = workshop(options, entered, cancel, &secrets);
     Ok(build::build(request, &workshop).await?)
 }
 
 fn workshop(
-    request: &BuildRequest,
     options: DoorOptions,
     entered: sandbox::Entered,
     cancel: CancellationToken,
+    secrets: &[Secret],
 ) -> Workshop {
-    let mut secrets = options.credentials.secrets();
-    secrets.extend(request.secrets.values().filter_map(|source| match source {
-        SecretSource::Value(secret) => Some(secret.clone()),
-        SecretSource::File(_) => None,
-    }));
-    let reporter = Arc::new(Redacting::new(reporter(options.progress, &options.environment), &secrets));
+    let reporter = reporter(options.progress, &options.environment, secrets);
     announce(&entered, reporter.as_ref());
     let net = net::Options {
         insecure_hosts: options.insecure_registries,
@@ -190,14 +191,7 @@ fn workshop(
         environment: options.environment,
         ..net::Options::default()
     };
-    Workshop {
-        state_dir: options.state_dir,
-        net,
-        credentials: options.credentials,
-        entered,
-        reporter,
-        cancel,
-    }
+    Workshop { state_dir: options.state_dir, net, credentials: options.credentials, entered, reporter, cancel }
 }
 
 /// Which rung was taken, and what it has to do without.
@@ -210,23 +204,35 @@ fn announce(entered: &sandbox::Entered, reporter: &dyn Reporter) {
     }
 }
 
-fn reporter(mode: ProgressMode, environment: &BTreeMap<String, String>) -> Box<dyn Reporter> {
-    let terminal = io::stderr().is_terminal();
-    let options = PlainOptions { colour: colour(environment, terminal), ..PlainOptions::default() };
+/// What must not be printed: the values a RUN gets and the passwords.
+fn secrets(request: &BuildRequest, credentials: &Credentials) -> Vec<Secret> {
+    let given = request.secrets.values().filter_map(|source| match source {
+        SecretSource::Value(secret) => Some(secret.clone()),
+        SecretSource::File(_) => None,
+    });
+    given.chain(credentials.secrets()).collect()
+}
+
+fn reporter(
+    mode: ProgressMode,
+    environment: &BTreeMap<String, String>,
+    secrets: &[Secret],
+) -> Arc<dyn Reporter> {
+    let colour = environment.get("NO_COLOR").is_none_or(String::is_empty);
+    let dumb = environment.get("TERM").is_some_and(|terminal| terminal == "dumb");
     match mode {
-        ProgressMode::Quiet => Box::new(Quiet::new(io::stderr())),
-        ProgressMode::RawJson => Box::new(RawJson::new(io::stderr())),
-        ProgressMode::Tty => Box::new(Tty::stderr(options.colour)),
-        ProgressMode::Auto if terminal => Box::new(Tty::stderr(options.colour)),
-        ProgressMode::Auto | ProgressMode::Plain => Box::new(Plain::new(io::stderr(), options)),
+        ProgressMode::Quiet => redacting(Quiet::new(io::stderr()), secrets),
+        ProgressMode::RawJson => redacting(RawJson::new(io::stderr()), secrets),
+        ProgressMode::Tty => redacting(Tty::stderr(colour), secrets),
+        ProgressMode::Auto if io::stderr().is_terminal() && !dumb => redacting(Tty::stderr(colour), secrets),
+        ProgressMode::Auto | ProgressMode::Plain => {
+            redacting(Plain::new(io::stderr(), PlainOptions::default()), secrets)
+        }
     }
 }
 
-/// NO_COLOR and CLICOLOR_FORCE decide first (no-color.org, bixense.com/clicolors).
-fn colour(environment: &BTreeMap<String, String>, terminal: bool) -> bool {
-    let set = |name: &str| environment.get(name).is_some_and(|value| !value.is_empty());
-    let dumb = environment.get("TERM").is_some_and(|term| term == "dumb");
-    !set("NO_COLOR") && !dumb && (set("CLICOLOR_FORCE") || terminal)
+fn redacting(inner: impl Reporter + 'static, secrets: &[Secret]) -> Arc<dyn Reporter> {
+    Arc::new(Redacting::new(inner, secrets))
 }
 
 fn runtime() -> io::Result<Runtime> {
@@ -257,8 +263,32 @@ async fn listen(mut signals: Signal, number: i32, cancel: CancellationToken) {
     }
 }
 
-/// Names and digests in the state directory.
-pub(super) fn list_images(root: &Path) -> Result<Vec<(Reference, Digest)>, store::Error> {
-    let images = Store::open(root, "")?.images()?;
+/// Where the state is: as `said`, else `CORACLE_STATE_DIR`, else the usual place.
+///
+/// # Errors
+/// When only the temporary directory is left and what is there is not ours.
+pub fn state_directory(
+    said: Option<&Path>,
+    environment: &BTreeMap<String, String>,
+) -> Result<PathBuf, DoorError> {
+    let found = said.map_or_else(|| store::locate(environment), |path| Ok(path.to_owned()));
+    found.map_err(DoorError::StateDirectory)
+}
+
+/// What the environment and the files it points to say about registries.
+pub(super) fn credentials(
+    environment: &BTreeMap<String, String>,
+) -> Result<Credentials, CredentialError> {
+    Credentials::from_environment(environment, Vec::new())
+}
+
+/// Names and digests in the state directory. No tree is looked at, so that the
+/// id map, which only names a directory of trees, is left empty.
+///
+/// # Errors
+/// When the state directory cannot be opened or read.
+pub(super) fn list_images(root: &Path) -> Result<Vec<(Reference, Digest)>, DoorError> {
+    let images = Store::open(root, "").and_then(|store| store.images());
+    let images = images.map_err(DoorError::StateDirectory)?;
     Ok(images.into_iter().map(|(name, descriptor)| (name, descriptor.digest)).collect())
 }

@@ -8,7 +8,6 @@ use thiserror::Error;
 
 use super::door::DoorError;
 use crate::build::ErrorKind;
-use crate::{registry, store};
 
 /// Why a command failed.
 #[derive(Debug, Error)]
@@ -52,15 +51,6 @@ pub(super) enum Failure {
         /// How many.
         errors: usize,
     },
-    /// The state directory.
-    #[error("the images of the state directory cannot be listed")]
-    Store(#[source] store::Error),
-    /// The state directory cannot be found.
-    #[error("there is no place for the state directory")]
-    Locate(#[source] store::Error),
-    /// A docker config that was named.
-    #[error("the registry credentials cannot be read")]
-    Credentials(#[source] registry::credentials::CredentialError),
 }
 
 impl Failure {
@@ -70,10 +60,7 @@ impl Failure {
             Self::Usage(_) => ErrorKind::Usage,
             Self::Door(error) => error.kind(),
             Self::NoDockerfile(_) | Self::Dockerfile { .. } | Self::Read { .. } => ErrorKind::Build,
-            Self::Input(_) | Self::Write { .. } | Self::Print(_) | Self::Store(_) | Self::Locate(_) => {
-                ErrorKind::Other
-            }
-            Self::Credentials(_) => ErrorKind::Authentication,
+            Self::Input(_) | Self::Write { .. } | Self::Print(_) => ErrorKind::Other,
         }
     }
 
@@ -101,17 +88,6 @@ pub(super) fn chain(error: &dyn Error) -> String {
             text.push_str(&format!("  caused by: {}\n", line.replace('\n', "\n    ")));
             last = line;
         }
-        next = cause.source();
-    }
-    text
-}
-
-/// An error and its causes as one line.
-pub(super) fn one_line(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text.push_str(&format!(": {cause}"));
         next = cause.source();
     }
     text

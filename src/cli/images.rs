@@ -4,10 +4,9 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use super::arguments::ImagesArguments;
-use super::door::list_images;
+use super::door::{list_images, state_directory};
 use super::failure::Failure;
 use crate::image::{Digest, Reference};
-use crate::store;
 
 /// Prints one line per name: name, a tab, digest.
 ///
@@ -18,14 +17,11 @@ pub(super) fn run(
     environment: &BTreeMap<String, String>,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
-    let root = match &arguments.state_dir {
-        Some(root) => root.clone(),
-        None => store::locate(environment).map_err(Failure::Locate)?,
-    };
+    let root = state_directory(arguments.state_dir.as_deref(), environment)?;
     if !root.exists() {
         return Ok(());
     }
-    let images = list_images(&root).map_err(Failure::Store)?;
+    let images = list_images(&root)?;
     print(&images, arguments.quiet, out).map_err(Failure::Print)
 }
 

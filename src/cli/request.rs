@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 
 use super::arguments::BuildArguments;
 use super::context::unsupported_context;
-use super::door::{DoorOptions, ProgressMode, conduct};
-use super::failure::{Failure, one_line};
+use super::door::{DoorOptions, ProgressMode, conduct, credentials, state_directory};
+use super::failure::Failure;
 use super::fields::fields;
 use super::output::{self, takes_stdout};
 use super::refused::refusals;
@@ -23,7 +23,6 @@ use crate::plan::{NamedContext, Network};
 use crate::registry::Credentials;
 use crate::sandbox::{Rung, StorageKind};
 use crate::secret::Secret;
-use crate::store;
 
 /// Variables that reach RUN and are neither config nor part of a key
 /// (Dockerfile reference, "Predefined ARGs").
@@ -35,17 +34,17 @@ const PROXY_NAMES: [&str; 5] = ["http_proxy", "https_proxy", "ftp_proxy", "no_pr
 /// All usage errors at once, or what the build failed with.
 pub(super) fn run(arguments: BuildArguments, environment: BTreeMap<String, String>) -> Result<(), Failure> {
     let mut wrong = refusals(&arguments);
-    let (mut request, door) = understand(&arguments, &environment, &mut wrong);
-    if !wrong.is_empty() {
+    let request = understand(&arguments, &environment, &mut wrong);
+    let door = door(&arguments, &environment, &mut wrong);
+    let (Some(door), true) = (door, wrong.is_empty()) else {
         return Err(Failure::Usage(wrong));
-    }
+    };
+    let mut request = request;
     if arguments.file.as_deref() == Some(Path::new("-")) {
         request.dockerfile = DockerfileSource::Text(read_input(&mut io::stdin().lock())?);
     }
     let digest_to_stderr = request.outputs.iter().any(takes_stdout);
-    let credentials =
-        Credentials::from_environment(&environment, Vec::new()).map_err(Failure::Credentials)?;
-    let outcome = conduct(request, door.into_options(&arguments, credentials, environment))?;
+    let outcome = conduct(request, door.into_options(&arguments, environment))?;
     results::write(&outcome, arguments.iidfile.as_deref(), arguments.metadata_file.as_deref())?;
     match digest_to_stderr {
         true => results::print(&outcome, &mut io::stderr()),
@@ -58,23 +57,19 @@ struct Door {
     state_dir: PathBuf,
     isolation: Option<Rung>,
     storage: Option<StorageKind>,
+    credentials: Credentials,
     progress: ProgressMode,
 }
 
 impl Door {
-    fn into_options(
-        self,
-        arguments: &BuildArguments,
-        credentials: Credentials,
-        environment: BTreeMap<String, String>,
-    ) -> DoorOptions {
+    fn into_options(self, arguments: &BuildArguments, environment: BTreeMap<String, String>) -> DoorOptions {
         DoorOptions {
             state_dir: self.state_dir,
             isolation: self.isolation,
             storage: self.storage,
             insecure_registries: arguments.insecure_registries.clone(),
             skip_tls_verify: Vec::new(),
-            credentials,
+            credentials: self.credentials,
             progress: self.progress,
             environment,
         }
@@ -86,7 +81,7 @@ fn understand(
     arguments: &BuildArguments,
     environment: &BTreeMap<String, String>,
     wrong: &mut Vec<String>,
-) -> (BuildRequest, Door) {
+) -> BuildRequest {
     let wishes: Vec<_> =
         arguments.outputs.iter().filter_map(|spec| keep(output::parse(spec), wrong)).collect();
     let names = arguments.tags.iter().chain(wishes.iter().flat_map(|wish| &wish.names));
@@ -121,7 +116,7 @@ fn understand(
         build_args,
     };
     check_together(&request, arguments, wrong);
-    (request, door(arguments, environment, wrong))
+    request
 }
 
 /// What is wrong only in combination.
@@ -138,28 +133,41 @@ fn check_together(request: &BuildRequest, arguments: &BuildArguments, wrong: &mu
     }
 }
 
-fn door(arguments: &BuildArguments, environment: &BTreeMap<String, String>, wrong: &mut Vec<String>) -> Door {
+fn door(
+    arguments: &BuildArguments,
+    environment: &BTreeMap<String, String>,
+    wrong: &mut Vec<String>,
+) -> Option<Door> {
     let progress = match arguments.quiet {
-        true => ProgressMode::Quiet,
-        false => keep(arguments.progress.parse(), wrong).unwrap_or_default(),
+        true => Some(ProgressMode::Quiet),
+        false => keep(arguments.progress.parse(), wrong),
     };
-    let isolation =
-        arguments.isolation.as_deref().or(environment.get("CORACLE_ISOLATION").map(String::as_str));
-    let state_dir = match &arguments.state_dir {
-        Some(directory) => Ok(directory.clone()),
-        None => store::locate(environment).map_err(|error| one_line(&error)),
-    };
+    let isolation = arguments.isolation.as_ref().or(environment.get("CORACLE_ISOLATION"));
+    let isolation = isolation
+        .filter(|rung| !rung.is_empty() && *rung != "default")
+        .map(|rung| rung.parse::<Rung>().map_err(|error| format!("--isolation {error}")));
     let storage = environment.get("CORACLE_STORAGE").filter(|text| !text.is_empty());
-    Door {
-        state_dir: keep(state_dir, wrong).unwrap_or_default(),
-        storage: storage.and_then(|text| {
-            keep(text.parse::<StorageKind>().map_err(|error| format!("CORACLE_STORAGE: {error}")), wrong)
-        }),
-        isolation: isolation.filter(|rung| !rung.is_empty() && *rung != "default").and_then(|rung| {
-            keep(rung.parse::<Rung>().map_err(|error| format!("--isolation {error}")), wrong)
-        }),
-        progress,
+    let storage = storage.map(|text| text.parse().map_err(|error| format!("CORACLE_STORAGE: {error}")));
+    let state_dir =
+        state_directory(arguments.state_dir.as_deref(), environment).map_err(|error| one_line(&error));
+    Some(Door {
+        isolation: keep(isolation.transpose(), wrong)?,
+        storage: keep(storage.transpose(), wrong)?,
+        state_dir: keep(state_dir, wrong)?,
+        credentials: keep(credentials(environment).map_err(|error| one_line(&error)), wrong)?,
+        progress: progress?,
+    })
+}
+
+/// An error with its causes, for a list of lines.
+fn one_line(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text.push_str(&format!(": {cause}"));
+        next = cause.source();
     }
+    text
 }
 
 /// The value, or its error among the others.
@@ -372,4 +380,162 @@ fn read_input(input: &mut dyn Read) -> Result<Vec<u8>, Failure> {
     let mut text = Vec::new();
     input.read_to_end(&mut text).map_err(Failure::Input)?;
     Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::build::Output;
+    use crate::cli::arguments::{Command, CommandLine};
+
+    fn understood(flags: &[&str], environment: &[(&str, &str)]) -> (BuildRequest, Vec<String>) {
+        let line = ["coracle", "build"].iter().chain(flags).chain(&["/"]);
+        let Ok(CommandLine { command: Command::Build(arguments) }) = CommandLine::try_parse_from(line) else {
+            panic!("{flags:?} does not parse");
+        };
+        let environment =
+            environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let mut wrong = Vec::new();
+        let request = understand(&arguments, &environment, &mut wrong);
+        (request, wrong)
+    }
+
+    fn check(flags: &[&str], environment: &[(&str, &str)], judge: impl FnOnce(&BuildRequest)) {
+        let (request, wrong) = understood(flags, environment);
+        assert_eq!(wrong, Vec::<String>::new(), "{flags:?}");
+        judge(&request);
+    }
+
+    /// One line per expected part, in order.
+    fn refuse(flags: &[&str], parts: &[&str]) {
+        let (_, wrong) = understood(flags, &[]);
+        assert_eq!(wrong.len(), parts.len(), "{flags:?}: {wrong:?}");
+        for (line, part) in wrong.iter().zip(parts) {
+            assert!(line.contains(part) && !line.contains('\n'), "`{part}` is not in {line}");
+        }
+    }
+
+    fn owned(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn names() {
+        check(&["-t", "a:1", "-t", "r.io/b", "-t", "docker.io/library/a:1"], &[], |request| {
+            let names: Vec<_> = request.destinations.iter().map(|d| d.reference.to_string()).collect();
+            assert_eq!(names, ["docker.io/library/a:1", "r.io/b:latest"]);
+            assert!(!request.push);
+        });
+        check(&["-o", "type=registry,name=r.io/c:2"], &[], |request| {
+            assert!(request.push);
+            assert_eq!(request.destinations[0].reference.to_string(), "r.io/c:2");
+        });
+        let digest = format!("r.io/a@sha256:{}", "0".repeat(64));
+        refuse(&["-t", "Upper", "-t", &digest], &["Upper", "has a digest"]);
+        refuse(&["--push"], &["nothing to push to"]);
+    }
+
+    #[test]
+    fn arguments_come_from_the_environment() {
+        let environment = [("A", "1"), ("HTTP_PROXY", "http://p"), ("no_proxy", "x"), ("B", "")];
+        let flags = ["--build-arg", "A", "--build-arg", "B", "--build-arg", "C", "--build-arg", "D=2=3"];
+        check(&flags, &environment, |request| {
+            assert_eq!(request.build_args, owned(&[("A", "1"), ("B", ""), ("D", "2=3")]));
+            assert_eq!(request.proxy_args, owned(&[("HTTP_PROXY", "http://p"), ("no_proxy", "x")]));
+        });
+        check(&["--build-arg", "HTTP_PROXY=http://q"], &environment, |request| {
+            assert_eq!(request.proxy_args[0].1, "http://q");
+        });
+        refuse(&["--build-arg", "=x"], &["has no name"]);
+    }
+
+    #[test]
+    fn epochs() {
+        let environment = [("SOURCE_DATE_EPOCH", "17")];
+        check(&[], &environment, |request| {
+            assert_eq!(request.source_date_epoch, Some(17));
+            assert_eq!(request.build_args, owned(&[("SOURCE_DATE_EPOCH", "17")]));
+        });
+        check(&["--build-arg", "SOURCE_DATE_EPOCH=18"], &environment, |request| {
+            assert_eq!(request.source_date_epoch, Some(18));
+        });
+        check(&[], &[("SOURCE_DATE_EPOCH", "")], |request| assert_eq!(request.source_date_epoch, None));
+        refuse(&["--build-arg", "SOURCE_DATE_EPOCH=soon"], &["soon"]);
+        refuse(&["--build-arg", "SOURCE_DATE_EPOCH=-1"], &["-1"]);
+    }
+
+    #[test]
+    fn secrets() {
+        let environment = [("TOKEN", "t"), ("plain", "p")];
+        let value = |text: &str| SecretSource::Value(Secret::new(text));
+        let file = |path: &str| SecretSource::File(path.into());
+        for (spec, id, expected) in [
+            ("id=a,src=f", "a", file("f")),
+            ("id=a,source=f,type=file", "a", file("f")),
+            ("id=a,env=TOKEN", "a", value("t")),
+            ("type=env,id=TOKEN", "TOKEN", value("t")),
+            ("id=plain", "plain", value("p")),
+            ("id=absent", "absent", file("absent")),
+            (r#""id=a","src=x,y""#, "a", file("x,y")),
+        ] {
+            check(&["--secret", spec], &environment, |request| {
+                assert_eq!(request.secrets.get(id), Some(&expected), "{spec}");
+            });
+        }
+        refuse(
+            &["--secret", "src=f", "--secret", "id=a,env=NOPE"],
+            &["`id` is missing", "`NOPE` is not set"],
+        );
+        refuse(
+            &["--secret", "id=a,src=f,env=x", "--secret", "id=a,what=1"],
+            &["exclude", "`what` is unknown"],
+        );
+    }
+
+    #[test]
+    fn hosts_networks_platforms() {
+        check(&["--add-host", "a:1.2.3.4", "--add-host", "b=[::1]", "--network", "none"], &[], |request| {
+            assert_eq!(request.extra_hosts, owned(&[("a", "1.2.3.4"), ("b", "::1")]));
+            assert_eq!(request.network, Network::None);
+        });
+        check(&["--platform", "linux/x86_64"], &[], |request| {
+            assert_eq!(request.platform.as_ref().map(ToString::to_string).as_deref(), Some("linux/amd64"));
+        });
+        refuse(&["--platform", "linux/amd64,linux/arm64"], &["several platforms"]);
+        refuse(
+            &["--add-host", "a:host-gateway", "--add-host", "a:b", "--add-host", "a"],
+            &["127.0.0.1", "`b`", "form"],
+        );
+        refuse(&["--network", "bridge"], &["bridge"]);
+    }
+
+    #[test]
+    fn metadata_and_contexts() {
+        let flags =
+            ["--label", "a=1=2", "--label", "b", "--annotation", "manifest:x=y", "--annotation", "z=w"];
+        check(&flags, &[], |request| {
+            assert_eq!(request.labels, owned(&[("a", "1=2"), ("b", "")]));
+            assert_eq!(request.annotations, owned(&[("x", "y"), ("z", "w")]));
+        });
+        check(&["--build-context", "Other=docker-image://debian"], &[], |request| {
+            assert_eq!(request.named_contexts["other"], NamedContext::Image("debian".parse().unwrap()));
+        });
+        refuse(&["--annotation", "index:x=y", "--annotation", "x"], &["form", "index"]);
+        refuse(&["--build-context", "a=https://x/y.git"], &["https://"]);
+    }
+
+    #[test]
+    fn outputs_and_cache() {
+        let flags =
+            ["-o", "type=oci,dest=-", "--no-cache", "--no-cache-filter", "a,b", "--pull", "-f", "x/y"];
+        check(&flags, &[], |request| {
+            assert_eq!(request.outputs, [Output::OciArchive(None)]);
+            assert!(request.cache.disabled && request.pull);
+            assert_eq!(request.cache.disabled_stages, ["a", "b"]);
+            assert_eq!(request.dockerfile, DockerfileSource::Path("x/y".into()));
+        });
+        refuse(&["-o", "type=oci,dest=-", "-o", "type=docker,dest=-"], &["dest=-"]);
+    }
 }

@@ -151,7 +151,7 @@ fn side_by_side_everyone_succeeds() {
                     let blob = build.path().join("blob");
                     fs::write(&blob, "blob").unwrap();
                     store.adopt_blob(&blob, &Digest::of("blob")).unwrap();
-                    store.cache_put(&id, &CacheEntry { layer: None }).unwrap();
+                    store.cache_put(&id, &CacheEntry { layer: None, created: 0 }).unwrap();
                     let own = reference.tagged(&format!("t{number}")).unwrap();
                     store.name_put(&own, &crate::image::Descriptor::of("x/y", b"z")).unwrap();
                 }
@@ -179,7 +179,7 @@ fn a_damaged_cache_entry_is_missing() {
     let store = open(&root);
     let key = Digest::of("key");
     assert_eq!(store.cache_get(&key).unwrap(), None);
-    let entry = CacheEntry { layer: Some(layer()) };
+    let entry = CacheEntry { layer: Some(layer()), created: 7 };
     store.cache_put(&key, &CacheEntry::default()).unwrap();
     store.cache_put(&key, &entry).unwrap();
     assert_eq!(store.cache_get(&key).unwrap(), Some(entry));

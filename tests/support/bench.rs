@@ -54,7 +54,7 @@ impl Bench {
         bench
     }
 
-    /// A bench like this one for another user, with the same context and registry.
+    /// Who runs the program.
     pub fn user(&self) -> User {
         self.user
     }
@@ -109,7 +109,7 @@ impl Bench {
 
     /// A registry that wants this user and password.
     pub fn guarded_server(&mut self, user: &str, password: &str) -> &Server {
-        self.server.get_or_insert_with(|| Server::start(Some((user.to_owned(), password.to_owned()))))
+        self.server.get_or_insert_with(|| Server::start(Some((user, password))))
     }
 
     /// Makes the user the owner of `path`.

@@ -4,6 +4,7 @@
 pub mod base;
 pub mod bench;
 pub mod image;
+pub mod registry;
 pub mod server;
 pub mod user;
 

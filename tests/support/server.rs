@@ -1,38 +1,45 @@
-//! The registry of a bench.
-//!
-//! INTEGRATION: a thin face over `support/registry.rs` (the in-process registry
-//! that speaks the real protocol); the bodies are filled when both branches meet.
+//! The registry of a bench: the in-process registry, with the bases put into it.
 
 use super::base::Base;
+use super::registry::{Auth, Behaviour, TestRegistry};
 
 /// A registry on loopback, gone when dropped.
-pub struct Server {
-    credentials: Option<(String, String)>,
-}
+pub struct Server(TestRegistry);
+
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
 impl Server {
-    /// Starts one; with `credentials` it wants them for everything.
-    pub fn start(credentials: Option<(String, String)>) -> Self {
-        Self { credentials }
+    /// Starts one; with a user and password it wants them for everything.
+    pub fn start(login: Option<(&str, &str)>) -> Self {
+        let Some((user, password)) = login else { return Self(TestRegistry::start()) };
+        // The registry keeps pairs for as long as the program runs.
+        let pair: &'static str = Box::leak(format!("{user}:{password}").into_boxed_str());
+        let auth = Auth::Basic { users: vec![pair], readers: Vec::new() };
+        Self(TestRegistry::with(Behaviour { auth, ..Behaviour::default() }))
     }
 
     /// `127.0.0.1:PORT`.
     pub fn host(&self) -> String {
-        panic!("the registry of the tests is not integrated yet ({})", self.credentials.is_some())
+        self.0.host()
     }
 
     /// Puts an image into memory, past the protocol and its authentication.
     pub fn put(&self, repository: &str, tag: &str, base: &Base) {
-        panic!("no registry for {repository}:{tag} with {} layers yet", base.layers.len())
+        self.0.put_blob(repository, &base.config);
+        for layer in &base.layers {
+            self.0.put_blob(repository, layer);
+        }
+        self.0.put_manifest(repository, tag, MANIFEST, &base.manifest);
     }
 
     /// The digest that `repository:tag` has.
     pub fn manifest_digest(&self, repository: &str, tag: &str) -> Option<String> {
-        panic!("no registry for {repository}:{tag} yet")
+        let (_, bytes) = self.0.manifest(repository, tag)?;
+        Some(coracle::image::Digest::of(bytes).to_string())
     }
 
-    /// How many blobs were uploaded (not mounted) to `repository`.
+    /// How many blobs were sent (not mounted) to `repository`.
     pub fn uploads(&self, repository: &str) -> usize {
-        panic!("no registry for {repository} yet")
+        self.0.count(&format!("PUT /v2/{repository}/blobs/uploads/"))
     }
 }
