@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use self::listing::{Child, Listing, Shown};
 use super::handles::Handles;
 use super::stat_index::{self, Known, Stat, nanoseconds};
-use super::{Error, Ignore, Ignored, Node, NodeKind, SourceTree};
+use super::{Error, Ignore, Ignored, Node, NodeKind, SourceTree, resolve};
 use crate::image::{Digest, Hasher};
 
 /// The one extended attribute that is kept: BuildKit drops `user.*`, and the
@@ -271,6 +271,26 @@ impl Seen {
             }
             _ => true,
         })
+    }
+}
+
+/// The file at `path` below the directory `root`, links followed inside `root`
+/// only; `None` where there is none. For the Dockerfile and the ignore file, which
+/// are read whether they are ignored or not.
+///
+/// # Errors
+/// When `root` cannot be opened, or what is there is not a readable file.
+pub fn read_inside(root: &Path, path: &Path) -> Result<Option<Vec<u8>>, Error> {
+    let root = if root.as_os_str().is_empty() { Path::new(".") } else { root };
+    let tree = DirectoryContext::open(root, Ignore::default(), None)?;
+    let path = resolve(&tree, path)?;
+    if tree.node(&path)?.is_none() {
+        return Ok(None);
+    }
+    let mut bytes = Vec::new();
+    match tree.open(&path)?.read_to_end(&mut bytes) {
+        Ok(_) => Ok(Some(bytes)),
+        Err(source) => Err(tree.unreadable(&path, source)),
     }
 }
 

@@ -6,11 +6,10 @@
 //! only where it could change the answer so far, and what it said of a directory
 //! is handed down: this is where the order of lines shows.
 
-use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::{Error, Pattern, PatternError};
+use super::{Error, Pattern, PatternError, read_inside};
 
 /// The patterns of an ignore file, in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -135,7 +134,7 @@ impl Ignore {
 
     fn judge(&self, path: &Path) -> Verdict {
         let mut verdict = Verdict { excluded: false, inherited: Inherited::default(), decided_by: None };
-        let mut prefix = std::path::PathBuf::new();
+        let mut prefix = PathBuf::new();
         for component in path.components() {
             prefix.push(component);
             verdict = self.step(&prefix, &verdict.inherited);
@@ -200,25 +199,29 @@ fn clean(path: &str) -> String {
 
 /// The ignore file of a build: `<dockerfile>.dockerignore` beside the
 /// Dockerfile, else `.dockerignore` at the root of the context, else nothing.
+/// A link counts only where it stays inside the context (or, for a Dockerfile
+/// elsewhere, inside its directory): lines of another file must not end up in
+/// an error message.
 ///
 /// # Errors
 /// When the file cannot be read, or a line of it is not a pattern.
 pub fn ignore_file(context: &Path, dockerfile: Option<&Path>) -> Result<Ignore, Error> {
-    let beside = dockerfile.map(|path| {
-        let mut name = path.as_os_str().to_owned();
-        name.push(".dockerignore");
-        std::path::PathBuf::from(name)
-    });
-    for path in beside.into_iter().chain([context.join(".dockerignore")]) {
-        match std::fs::read(&path) {
-            Ok(text) => return Ignore::parse(&text),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(source) => {
-                return Err(Error::Read { path, tree: "the build context".to_owned(), source });
-            }
+    if let Some(dockerfile) = dockerfile {
+        let mut beside = dockerfile.as_os_str().to_owned();
+        beside.push(".dockerignore");
+        let beside = Path::new(&beside);
+        let (root, inside) = match beside.strip_prefix(context) {
+            Ok(inside) => (context, inside),
+            Err(_) => (beside.parent().unwrap_or(context), Path::new(beside.file_name().unwrap_or_default())),
+        };
+        if let Some(text) = read_inside(root, inside)? {
+            return Ignore::parse(&text);
         }
     }
-    Ok(Ignore::default())
+    match read_inside(context, Path::new(".dockerignore"))? {
+        Some(text) => Ignore::parse(&text),
+        None => Ok(Ignore::default()),
+    }
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 pub use digest::{Owners, digest};
-pub use directory::DirectoryContext;
+pub use directory::{DirectoryContext, read_inside};
 pub use ignore::{Ignore, Ignored, ignore_file};
 pub use memory::MemoryTree;
 pub use pattern::{Pattern, PatternError};

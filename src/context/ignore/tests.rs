@@ -192,4 +192,82 @@ fn the_file_beside_the_dockerfile_wins() {
     std::fs::write(at("Dockerfile.dockerignore"), "b").unwrap();
     assert!(!excluded("Dockerfile", "a") && excluded("Dockerfile", "b"));
     assert!(excluded("Other", "a"));
+    assert!(ignore_file(directory.path(), None).unwrap().excluded(Path::new("a")));
+}
+
+#[test]
+fn an_ignore_file_that_is_a_link_stays_inside() {
+    let directory = tempfile::tempdir().unwrap();
+    let context = directory.path().join("context");
+    std::fs::create_dir(&context).unwrap();
+    std::fs::write(directory.path().join("secret"), "[token").unwrap();
+    std::os::unix::fs::symlink("../secret", context.join(".dockerignore")).unwrap();
+    assert_eq!(ignore_file(&context, None).unwrap(), Ignore::default());
+    std::fs::write(context.join("secret"), "a").unwrap();
+    assert!(ignore_file(&context, None).unwrap().excluded(Path::new("a")));
+
+    // A Dockerfile elsewhere brings its own.
+    let elsewhere = directory.path().join("elsewhere");
+    std::fs::create_dir(&elsewhere).unwrap();
+    std::fs::write(elsewhere.join("D.dockerignore"), "b").unwrap();
+    assert!(ignore_file(&context, Some(&elsewhere.join("D"))).unwrap().excluded(Path::new("b")));
+}
+
+/// Leaving directories out early must never lose what an exception brings back.
+#[test]
+fn walking_finds_exactly_what_is_not_excluded() {
+    use crate::context::{MemoryTree, SelectOptions, SourceTree as _, select, walk};
+    let paths = ["a", "b", "d/a", "d/b", "d/e/a", "d/e/f/a", "d/e/f/b", "x/a", "x/y/b"];
+    let tree = paths.iter().fold(MemoryTree::default(), |tree, path| tree.file(path, ""));
+    let mut everything = Vec::new();
+    walk(&tree, Path::new(""), &mut |path, _| {
+        everything.push(path.to_owned());
+        Ok(())
+    })
+    .unwrap();
+    let patterns = [
+        "*",
+        "**",
+        "d",
+        "!d",
+        "d/*",
+        "!d/e",
+        "**/a",
+        "!**/a",
+        "!d/e/f/b",
+        "d/**",
+        "!*/y",
+        "![dx]/**/b",
+        "x/y",
+    ];
+    let mut excluded_some = 0;
+    for first in patterns {
+        for second in patterns {
+            for third in patterns {
+                let exclude = [first, second, third].map(str::to_owned).to_vec();
+                let ignore = Ignore::from_patterns(&exclude).unwrap();
+                let mut expected: Vec<_> =
+                    everything.iter().filter(|path| !ignore.excluded(path)).cloned().collect();
+                let above: Vec<_> =
+                    expected.iter().flat_map(|path| path.ancestors()).map(Path::to_owned).collect();
+                expected.extend(above);
+                expected.push(PathBuf::new());
+                expected.sort();
+                expected.dedup();
+                let options = SelectOptions { exclude: exclude.clone(), parents: false };
+                let mut found = Vec::new();
+                let selection = select(&tree, &["."], &options).unwrap();
+                selection
+                    .walk(&tree, &mut |visit| {
+                        assert!(tree.node(visit.path).unwrap().is_some());
+                        found.push(visit.path.to_owned());
+                        Ok(())
+                    })
+                    .unwrap();
+                assert_eq!(found, expected, "{exclude:?}");
+                excluded_some += usize::from(found.len() < everything.len());
+            }
+        }
+    }
+    assert!(excluded_some > 1000, "{excluded_some}");
 }
