@@ -11,7 +11,7 @@ use coracle::build::{BuildRequest, ErrorKind, Outcome};
 use coracle::ci::Environment;
 use coracle::cli::{self, DoorError, DoorOptions, ProgressMode};
 use coracle::registry::Credentials;
-use coracle::registry::credentials::{self, AmbientSource, CredentialError, Explicit, Lookup};
+use coracle::registry::credentials::{self, AmbientSource, Credential, CredentialError, Explicit, Lookup};
 use coracle::sandbox::Rung;
 use coracle::secret::Secret;
 use coracle::store;

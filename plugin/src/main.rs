@@ -94,9 +94,7 @@ fn environment() -> (Environment, Vec<String>) {
 fn enter(arguments: Vec<OsString>, environment: Environment, skipped: &[String]) -> u8 {
     let usage = ErrorKind::Usage.exit_code();
     match entry(&arguments, settings::has_settings(&environment)) {
-        Entry::CommandLine => {
-            door::hand_over(arguments, environment)
-        }
+        Entry::CommandLine => door::hand_over(arguments, environment),
         Entry::Kaniko => {
             say("error: kaniko's executor flags come in a later version; use settings or `coracle build`\n");
             usage

@@ -10,6 +10,7 @@ use coracle::build::{
 };
 use coracle::ci::{Environment, Files, System};
 use coracle::image::Platform;
+use coracle::plan::Network;
 use coracle::secret::Secret;
 
 use crate::door::Door;

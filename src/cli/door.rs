@@ -191,7 +191,14 @@ fn workshop(
         environment: options.environment,
         ..net::Options::default()
     };
-    Workshop { state_dir: options.state_dir, net, credentials: options.credentials, entered, reporter, cancel }
+    Workshop {
+        state_dir: options.state_dir,
+        net,
+        credentials: options.credentials,
+        entered,
+        reporter,
+        cancel,
+    }
 }
 
 /// Which rung was taken, and what it has to do without.
@@ -232,7 +239,11 @@ fn reporter(
 }
 
 fn redacting(inner: impl Reporter + 'static, secrets: &[Secret]) -> Arc<dyn Reporter> {
-    Arc::new(Redacting::new(inner, secrets))
+    let redacting = Redacting::new(inner);
+    for secret in secrets {
+        redacting.add(secret.expose());
+    }
+    Arc::new(redacting)
 }
 
 fn runtime() -> io::Result<Runtime> {
@@ -276,9 +287,7 @@ pub fn state_directory(
 }
 
 /// What the environment and the files it points to say about registries.
-pub(super) fn credentials(
-    environment: &BTreeMap<String, String>,
-) -> Result<Credentials, CredentialError> {
+pub(super) fn credentials(environment: &BTreeMap<String, String>) -> Result<Credentials, CredentialError> {
     Credentials::from_environment(environment, Vec::new())
 }
 
