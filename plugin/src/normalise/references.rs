@@ -117,59 +117,66 @@ pub(crate) fn repository(
     completion: Completion<'_>,
     findings: &mut Findings,
 ) -> Option<Repository> {
-    if text.contains('$') {
-        let example = "registry.example.com/team/app";
-        let finding = Finding::new(Code::Unexpanded, written, unexpanded(text));
-        findings.add(finding.expected("a name without `$`", example));
-        return None;
-    }
-    let mut wrong = |reason: &str| {
-        let problem = format!("`{}` is not a repository: {reason}", shown(text));
-        let finding = Finding::new(Code::Repo, written, problem);
-        findings.add(finding.expected("`[registry/]name[:tag]`", "registry.example.com/team/app"));
-    };
-    if text.contains('@') {
-        wrong("it has an `@`; a digest is not known before the build");
-        return None;
-    }
-    let (scheme, rest) = text.split_once("://").map_or((None, text), |(scheme, rest)| (Some(scheme), rest));
-    let (name, tag) = split_tag(rest);
-    let explicit = name.split_once('/').filter(|(first, _)| looks_like_host(first));
-    if explicit.is_some_and(|(host, _)| !is_host(&host.to_ascii_lowercase())) {
-        wrong("the host is malformed");
-        return None;
-    }
-    let (host, written_path, prefixed) = match (explicit, completion.registry) {
-        (Some((host, path)), _) => (one_spelling(&host.to_ascii_lowercase()), path.to_owned(), false),
-        (None, Some(registry)) if registry.host != DOCKER_HUB || !registry.path.is_empty() => {
-            let path =
-                if registry.path.is_empty() { name.to_owned() } else { format!("{}/{name}", registry.path) };
-            (registry.host.clone(), path, true)
+    let parts = match read(text, completion) {
+        Ok(parts) => parts,
+        Err((code, problem)) => {
+            let finding = Finding::new(code, written, problem);
+            findings.add(finding.expected("`[registry/]name[:tag]`", "registry.example.com/team/app"));
+            return None;
         }
-        (None, _) => (DOCKER_HUB.to_owned(), name.to_owned(), false),
     };
-    let lower = written_path.to_ascii_lowercase();
-    let path = if host == DOCKER_HUB { hub_path(&lower) } else { lower.clone() };
-    if !path.split('/').all(is_component) {
-        wrong("each part is lower-case letters and digits, with `.`, `_` or `-` between them");
-        return None;
-    }
-    if scheme.is_some() {
-        let problem = format!("a repository has no scheme; `{name}` is used");
+    let Repository { host, path, .. } = &parts.repository;
+    if text.contains("://") {
+        let problem = format!("a repository has no scheme; `{host}/{path}` is used");
         findings.add(Finding::new(Code::SchemeWarning, written, problem));
     }
-    if lower != written_path {
+    if parts.lowered {
         let problem = format!("a repository is lower case; `{host}/{path}` is used");
         findings.add(Finding::new(Code::LowercaseWarning, written, problem));
     }
-    if prefixed && completion.warn {
-        let problem = format!(
-            "`{}` has no registry; `{host}/{path}` is used (`expand_repo: false` for Docker Hub)",
-            shown(text)
-        );
+    if parts.prefixed && completion.warn {
+        let hint = "`expand_repo: false` for Docker Hub";
+        let problem = format!("`{}` has no registry; `{host}/{path}` is used ({hint})", shown(text));
         findings.add(Finding::new(Code::RegistryPrefixWarning, written, problem));
     }
-    Some(Repository { host, path, tag: tag.map(str::to_owned) })
+    Some(parts.repository)
+}
+
+/// A repository, and what was done to it.
+struct Parts {
+    repository: Repository,
+    lowered: bool,
+    prefixed: bool,
+}
+
+fn read(text: &str, completion: Completion<'_>) -> Result<Parts, (Code, String)> {
+    let wrong = |reason: &str| (Code::Repo, format!("`{}` is not a repository: {reason}", shown(text)));
+    if text.contains('$') {
+        return Err((Code::Unexpanded, unexpanded(text)));
+    }
+    if text.contains('@') {
+        return Err(wrong("it has an `@`; a digest is not known before the build"));
+    }
+    let (name, tag) = split_tag(text.split_once("://").map_or(text, |(_, rest)| rest));
+    let explicit = name.split_once('/').filter(|(first, _)| looks_like_host(first));
+    let registry = completion.registry.filter(|r| r.host != DOCKER_HUB || !r.path.is_empty());
+    let prefixed = explicit.is_none() && registry.is_some();
+    let (host, given) = match (explicit, registry) {
+        (Some((host, path)), _) => (one_spelling(&host.to_ascii_lowercase()), path.to_owned()),
+        (None, Some(registry)) if registry.path.is_empty() => (registry.host.clone(), name.to_owned()),
+        (None, Some(registry)) => (registry.host.clone(), format!("{}/{name}", registry.path)),
+        (None, None) => (DOCKER_HUB.to_owned(), name.to_owned()),
+    };
+    if !is_host(&host) {
+        return Err(wrong("the host is malformed"));
+    }
+    let lower = given.to_ascii_lowercase();
+    let lowered = lower != given;
+    let path = if host == DOCKER_HUB { hub_path(&lower) } else { lower };
+    if !path.split('/').all(is_component) {
+        return Err(wrong("each part is letters and digits, with `.`, `_` or `-` between them"));
+    }
+    Ok(Parts { repository: Repository { host, path, tag: tag.map(str::to_owned) }, lowered, prefixed })
 }
 
 /// Whether `text` is a legal tag.

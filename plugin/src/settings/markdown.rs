@@ -64,16 +64,23 @@ fn row(setting: &Setting) -> String {
     )
 }
 
-/// The name in a `settings:` block: the first alias, which for a few rows is not the row's own name.
+/// The name in a `settings:` block: the row's own, else the first alias; a variable
+/// of another program where there is no alias.
 fn documented_name(setting: &Setting) -> String {
     let own = setting.name.to_ascii_uppercase();
-    let own_is_a_name = setting.names.is_empty() || setting.names.contains(&own.as_str());
-    if own_is_a_name { setting.name.to_owned() } else { setting.names[0].to_lowercase() }
+    match setting.names.first() {
+        Some(_) if setting.names.contains(&own.as_str()) => setting.name.to_owned(),
+        Some(first) => first.to_lowercase(),
+        None => setting.legacy.iter().map(|variable| format!("${variable}")).collect(),
+    }
 }
 
 fn names(of: impl Fn(Effect) -> bool) -> String {
-    let names: Vec<String> =
-        TABLE.iter().filter(|setting| of(setting.effect)).map(|s| format!("`{}`", s.name)).collect();
+    let names: Vec<String> = TABLE
+        .iter()
+        .filter(|setting| of(setting.effect))
+        .map(|s| format!("`{}`", documented_name(s)))
+        .collect();
     names.join(", ")
 }
 
@@ -91,8 +98,8 @@ mod tests {
         let text = settings_markdown();
         for setting in TABLE {
             let name = documented_name(setting);
-            let own = format!("`{}`", setting.name);
-            assert!(text.contains(&format!("| {name} |")) || text.contains(&own), "{}", setting.name);
+            let listed = text.contains(&format!("| {name} |")) || text.contains(&format!("`{name}`"));
+            assert!(listed, "{name}");
         }
     }
 
