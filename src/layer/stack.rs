@@ -1,0 +1,333 @@
+//! A chain of layers as one tree, from their indexes alone.
+//!
+//! Every push merges the new layer's index into a sorted list of slots, so that
+//! a lookup is one binary search however many layers there are. Whiteouts,
+//! opaque directories and replaced directories are worked in then; what a
+//! lookup finds is what a container would see.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::index::{end_of, search};
+use super::index_builder::{IndexBuilder, MOST_LINKS, Walk};
+use super::path::{bytes, compare, is_below, to_path};
+use super::{Entry, EntryIndex, Error, Kind};
+
+/// The effective view of a chain. Cloning is cheap: a stage may fork it.
+#[derive(Clone, Debug, Default)]
+pub struct Stack {
+    layers: Vec<Arc<EntryIndex>>,
+    slots: Arc<Vec<Slot>>,
+}
+
+/// A path that exists, and which record describes it.
+#[derive(Clone, Copy, Debug)]
+struct Slot {
+    name: Place,
+    /// Another record than `name` for hard links.
+    data: Place,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Place {
+    layer: u32,
+    at: u32,
+}
+
+/// What a lookup found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The entry with its effective metadata: a hard link appears as the file
+    /// it names. Only a link whose target no layer has stays a `Hardlink`.
+    pub entry: Entry,
+    /// Which layer describes it, from 0 at the bottom.
+    pub layer: usize,
+    /// Which layer holds a file's bytes.
+    pub source_layer: usize,
+    /// The path under which that layer holds them; another than `entry.path`
+    /// when the entry is a hard link.
+    pub source_path: PathBuf,
+}
+
+/// Where a path leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resolved {
+    /// The real path below the root, with whatever part does not exist.
+    pub path: PathBuf,
+    /// What is there; `None` when something is missing.
+    pub found: Option<Found>,
+    /// The part of `path` that does not exist; empty when `found` is there.
+    pub missing: PathBuf,
+}
+
+/// Relocating a layer's names may bring it to further links; real chains never
+/// need more than one round.
+const MOST_RELOCATIONS: usize = 8;
+
+impl Stack {
+    /// A chain, bottom first.
+    pub fn new(layers: Vec<Arc<EntryIndex>>) -> Self {
+        let mut stack = Self::default();
+        for layer in layers {
+            stack.push(layer);
+        }
+        stack
+    }
+
+    /// Puts a layer on top. Entries of it whose parents are links below are
+    /// moved to where those links lead, as [`super::unpack`] does it.
+    pub fn push(&mut self, layer: Arc<EntryIndex>) {
+        let layer = self.fitted(layer);
+        let number = u32::try_from(self.layers.len()).expect("an image has fewer than 2^32 layers");
+        let merged = self.merge(&layer, number);
+        self.layers.push(layer);
+        self.slots = Arc::new(merged);
+    }
+
+    /// How many layers there are.
+    pub fn depth(&self) -> usize {
+        self.layers.len()
+    }
+
+    /// What is at this path; no link is followed, also not on the way. The
+    /// root always exists.
+    pub fn get(&self, path: &Path) -> Option<Found> {
+        match self.locate(bytes(path)) {
+            Ok(at) => Some(self.found(self.slots[at])),
+            Err(_) if path.as_os_str().is_empty() => Some(implied_root()),
+            Err(_) => None,
+        }
+    }
+
+    /// Where a path leads, links followed inside the root only: `..` stays at
+    /// the root, absolute links start there. The last component is followed
+    /// when `follow_last`. A part that does not exist is kept as it is.
+    ///
+    /// # Errors
+    /// After 40 links, and when something on the way is no directory.
+    pub fn resolve(&self, path: &Path, follow_last: bool) -> Result<Resolved, Error> {
+        let mut walk = Walk::new(path);
+        let mut missing = PathBuf::new();
+        while let Some(name) = walk.next() {
+            let here = walk.at.join(&name);
+            let parent_exists = missing.as_os_str().is_empty() || !here.starts_with(&missing);
+            if parent_exists {
+                missing = PathBuf::new();
+            }
+            match parent_exists.then(|| self.kind(&here)).flatten() {
+                Some(Kind::Symlink { target }) if follow_last || !walk.is_done() => walk.follow(&target)?,
+                Some(kind) if !kind.is_directory() && !walk.is_done() => {
+                    return Err(Error::NotADirectory { path: here, wanted: path.to_owned() });
+                }
+                Some(_) => walk.at = here,
+                None => {
+                    if parent_exists {
+                        missing = here.clone();
+                    }
+                    walk.at = here;
+                }
+            }
+        }
+        Ok(self.resolved(walk.at, &missing))
+    }
+
+    /// What is directly below a directory, sorted by name; nothing for
+    /// anything else. No link is followed.
+    pub fn children(&self, directory: &Path) -> Vec<(OsString, Found)> {
+        let directory = bytes(directory);
+        let mut at = match self.locate(directory) {
+            Ok(at) => at + 1,
+            Err(at) if directory.is_empty() => at,
+            Err(_) => return Vec::new(),
+        };
+        let mut children = Vec::new();
+        while at < self.slots.len() && is_below(self.name(self.slots[at]), directory) {
+            let found = self.found(self.slots[at]);
+            children.push((found.entry.path.file_name().unwrap_or_default().to_owned(), found));
+            at = self.subtree_end(at);
+        }
+        children
+    }
+
+    /// Everything there is, sorted by path.
+    pub fn iter(&self) -> impl Iterator<Item = Found> + '_ {
+        self.slots.iter().map(|slot| self.found(*slot))
+    }
+
+    fn resolved(&self, path: PathBuf, missing_from: &Path) -> Resolved {
+        let is_missing = !missing_from.as_os_str().is_empty() && path.starts_with(missing_from);
+        if !is_missing {
+            return Resolved { found: self.get(&path), path, missing: PathBuf::new() };
+        }
+        let existing = missing_from.parent().unwrap_or(Path::new(""));
+        let missing = path.strip_prefix(existing).expect("it starts with missing_from").to_owned();
+        Resolved { path, found: None, missing }
+    }
+
+    fn kind(&self, path: &Path) -> Option<Kind> {
+        let at = self.locate(bytes(path)).ok()?;
+        Some(self.entry(self.slots[at].data).kind)
+    }
+
+    fn found(&self, slot: Slot) -> Found {
+        let mut entry = self.entry(slot.data);
+        let source_path = std::mem::replace(&mut entry.path, to_path(self.name(slot)));
+        let (layer, source_layer) = (slot.name.layer as usize, slot.data.layer as usize);
+        Found { entry, layer, source_layer, source_path }
+    }
+
+    fn entry(&self, place: Place) -> Entry {
+        self.layers[place.layer as usize].entry_at(place.at as usize)
+    }
+
+    fn name(&self, slot: Slot) -> &[u8] {
+        self.layers[slot.name.layer as usize].path_at(slot.name.at as usize)
+    }
+
+    fn locate(&self, path: &[u8]) -> Result<usize, usize> {
+        search(0..self.slots.len(), |at| compare(self.name(self.slots[at]), path))
+    }
+
+    fn subtree_end(&self, at: usize) -> usize {
+        let directory = self.name(self.slots[at]);
+        end_of(at + 1, self.slots.len(), |at| is_below(self.name(self.slots[at]), directory))
+    }
+
+    /// The slots with `layer` on top of them.
+    fn merge(&self, layer: &EntryIndex, number: u32) -> Vec<Slot> {
+        let mut merged = Vec::with_capacity(self.slots.len() + layer.len());
+        let mut below = 0;
+        for at in 0..layer.len() {
+            let path = layer.path_at(at);
+            while below < self.slots.len() && compare(self.name(self.slots[below]), path).is_lt() {
+                merged.push(self.slots[below]);
+                below += 1;
+            }
+            let same = below < self.slots.len() && self.name(self.slots[below]) == path;
+            let before = same.then(|| self.slots[below]);
+            let entry = layer.entry_at(at);
+            if keeps_below(&entry.kind) {
+                below += usize::from(same);
+            } else {
+                below = end_of(below, self.slots.len(), |at| {
+                    let name = self.name(self.slots[at]);
+                    name == path || is_below(name, path)
+                });
+            }
+            let place = Place { layer: number, at: u32::try_from(at).expect("offsets fit in u32") };
+            merged.extend(self.slot(layer, place, &entry, before));
+        }
+        merged.extend_from_slice(&self.slots[below..]);
+        merged
+    }
+
+    fn slot(&self, layer: &EntryIndex, name: Place, entry: &Entry, before: Option<Slot>) -> Option<Slot> {
+        match &entry.kind {
+            Kind::Whiteout => None,
+            Kind::Hardlink { target } => Some(Slot { name, data: self.link_data(layer, name, target) }),
+            _ if borrows(layer, name.at as usize) => {
+                let directory = before.filter(|slot| self.entry(slot.data).kind.is_directory());
+                Some(directory.unwrap_or(Slot { name, data: name }))
+            }
+            _ => Some(Slot { name, data: name }),
+        }
+    }
+
+    /// The record that a hard link shares: its target's in the same layer,
+    /// else in the view below.
+    fn link_data(&self, layer: &EntryIndex, name: Place, target: &Path) -> Place {
+        let mut target = target.to_owned();
+        for _ in 0..MOST_LINKS {
+            let Ok(at) = layer.locate(bytes(&target)) else { return self.lower_data(name, &target) };
+            match layer.entry_at(at).kind {
+                Kind::Hardlink { target: next } => target = next,
+                Kind::Whiteout | Kind::Directory { .. } => return name,
+                _ => return Place { layer: name.layer, at: u32::try_from(at).expect("offsets fit in u32") },
+            }
+        }
+        name
+    }
+
+    fn lower_data(&self, name: Place, target: &Path) -> Place {
+        let resolved = self.resolve(target, false).ok();
+        let at = resolved.and_then(|resolved| self.locate(bytes(&resolved.path)).ok());
+        let data = at.map(|at| self.slots[at].data);
+        data.filter(|data| !self.entry(*data).kind.is_directory()).unwrap_or(name)
+    }
+
+    /// The layer with the names moved that go through links of lower layers.
+    fn fitted(&self, mut layer: Arc<EntryIndex>) -> Arc<EntryIndex> {
+        for _ in 0..MOST_RELOCATIONS {
+            let moves = self.moves(&layer);
+            if moves.is_empty() {
+                break;
+            }
+            match relocate(&layer, &moves) {
+                Some(moved) => layer = Arc::new(moved),
+                None => break,
+            }
+        }
+        layer
+    }
+
+    /// Directories that this layer only implies and that are links below, with
+    /// where they lead.
+    fn moves(&self, layer: &EntryIndex) -> Vec<(PathBuf, PathBuf)> {
+        let mut moves = Vec::new();
+        if self.slots.is_empty() {
+            return moves;
+        }
+        for at in (0..layer.len()).filter(|at| layer.is_implicit(*at)) {
+            let path = to_path(layer.path_at(at));
+            if matches!(self.kind(&path), Some(Kind::Symlink { .. }))
+                && let Ok(resolved) = self.resolve(&path, true)
+                && resolved.found.as_ref().is_none_or(|found| found.entry.kind.is_directory())
+            {
+                moves.push((path, resolved.path));
+            }
+        }
+        moves
+    }
+}
+
+/// Whether the metadata of a directory is that of the layers below.
+fn borrows(layer: &EntryIndex, at: usize) -> bool {
+    layer.is_implicit(at) || layer.is_implicit_opaque(at)
+}
+
+/// Whether what lower layers have below such an entry stays.
+fn keeps_below(kind: &Kind) -> bool {
+    matches!(kind, Kind::Directory { opaque: false })
+}
+
+/// `None` when the moved names contradict each other: then they stay.
+fn relocate(layer: &EntryIndex, moves: &[(PathBuf, PathBuf)]) -> Option<EntryIndex> {
+    let moved = |path: &Path| {
+        let rest = |from: &Path| path.strip_prefix(from).ok().filter(|rest| !rest.as_os_str().is_empty());
+        moves.iter().rev().find_map(|(from, to)| rest(from).map(|rest| to.join(rest)))
+    };
+    let mut builder = IndexBuilder::default();
+    for at in (0..layer.len()).filter(|at| !layer.is_implicit(*at)) {
+        let mut entry = layer.entry_at(at);
+        if let Kind::Hardlink { target } = &mut entry.kind
+            && let Some(real) = moved(target)
+        {
+            *target = real;
+        }
+        if let Some(real) = moved(&entry.path) {
+            entry.path = real;
+        }
+        if layer.is_implicit_opaque(at) {
+            builder.add_opaque(&entry.path).ok()?;
+        } else {
+            builder.add(entry).ok()?;
+        }
+    }
+    builder.finish().ok()
+}
+
+fn implied_root() -> Found {
+    let entry = Entry::implicit_directory(PathBuf::new());
+    Found { entry, layer: 0, source_layer: 0, source_path: PathBuf::new() }
+}
