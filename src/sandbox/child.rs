@@ -188,7 +188,7 @@ impl RootSource {
     fn mount(&self, target: &OwnedFd) -> io::Result<()> {
         match self {
             Self::Overlay(stack) => stack.mount(target),
-            Self::Plain(fd) => mounts::bind(fd, target),
+            Self::Plain(fd) => mounts::bind_bare(fd, target),
         }
     }
 }

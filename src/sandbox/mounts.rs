@@ -34,6 +34,12 @@ pub(super) fn bind(source: &impl AsRawFd, target: &impl AsRawFd) -> io::Result<(
     Ok(mount(Some(&link(source)), &link(target), None::<&str>, flags, None::<&str>)?)
 }
 
+/// Binds one directory of the state volume, without what is mounted in it:
+/// there is nothing but what this RUN mounted itself.
+pub(super) fn bind_bare(source: &impl AsRawFd, target: &impl AsRawFd) -> io::Result<()> {
+    Ok(mount(Some(&link(source)), &link(target), None::<&str>, MsFlags::MS_BIND, None::<&str>)?)
+}
+
 /// A new file system of type `kind`.
 pub(super) fn new(kind: &str, target: &impl AsRawFd, flags: MsFlags, options: &str) -> io::Result<()> {
     Ok(mount(Some(kind), &link(target), Some(kind), flags, Some(options))?)

@@ -62,7 +62,7 @@ impl Stack {
     /// to overlay, and the upper itself is bound.
     pub(super) fn mount(&self, target: &OwnedFd) -> io::Result<()> {
         if self.lowers.is_empty() {
-            return super::mounts::bind(&self.upper, target);
+            return super::mounts::bind_bare(&self.upper, target);
         }
         match self.mount_by_fsconfig(target) {
             // `lowerdir+` came with Linux 6.8 (EINVAL before), fsopen with 5.2.

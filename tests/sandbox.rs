@@ -1,0 +1,561 @@
+//! RUN in real namespaces, end to end, with a root tree made of busybox.
+//!
+//! The first process enters before any thread exists, so this test has a main
+//! of its own. It runs as whoever calls it: root and an ordinary user with
+//! subordinate ids must both pass. Where the rung cannot be had every case is
+//! shown as ignored, with the reason.
+
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use coracle::sandbox::{
+    self, Entered, Error, Exit, MountSpec, OutputStream, Root, RunSpec, Rung, Sandbox, Wish,
+};
+use coracle::secret::Secret;
+use libtest_mimic::{Arguments, Failed, Trial};
+use tempfile::TempDir;
+
+fn main() -> ExitCode {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    if let Some(code) = sandbox::stub(&arguments) {
+        return code.into();
+    }
+    let options = Arguments::from_args();
+    let state = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).or_else(|_| tempfile::tempdir());
+    let state = state.expect("a temporary directory can be made");
+    for rung in [Rung::Mounts, Rung::Single, Rung::Chroot, Rung::Virtual] {
+        let wish = Wish { isolation: Some(rung), storage: None, state_dir: state.path().to_owned() };
+        assert!(matches!(sandbox::enter(&wish), Err(Error::NotBuilt(_))), "{rung}");
+    }
+    let wish = Wish { isolation: None, storage: None, state_dir: state.path().to_owned() };
+    let started = Instant::now();
+    let entered = sandbox::enter(&wish).expect("the state directory is usable");
+    eprintln!("entered `{}` in {:?}: {:?}", entered.rung, started.elapsed(), entered.storage);
+    for refusal in entered.refusals.iter().chain(&entered.shortfalls) {
+        eprintln!("refused: {refusal}");
+    }
+    assert_eq!(fs::read_dir(state.path()).expect("it is ours").count(), 0, "the probe leaves nothing");
+    let bench = Arc::new(Bench::new(entered, state));
+    let trials = CASES.iter().map(|(name, case)| trial(name, *case, &bench)).collect();
+    libtest_mimic::run(&options, trials).exit_code()
+}
+
+fn trial(name: &str, case: Case, bench: &Arc<Bench>) -> Trial {
+    let missing = bench.entered.rung != Rung::Namespaces || bench.busybox.is_none();
+    let bench = Arc::clone(bench);
+    let run = move || -> Result<(), Failed> {
+        case(&bench);
+        Ok(())
+    };
+    let name = if missing { format!("{name} (no namespaces or no busybox here)") } else { name.to_owned() };
+    Trial::test(name, run).with_ignored_flag(missing)
+}
+
+type Case = fn(&Bench);
+
+const CASES: &[(&str, Case)] = &[
+    ("carries_output_and_exit_code", carries_output_and_exit_code),
+    ("tells_missing_programs_from_failing_ones", tells_missing_programs_from_failing_ones),
+    ("gives_docker_capabilities_and_no_more", gives_docker_capabilities_and_no_more),
+    ("shows_only_the_root", shows_only_the_root),
+    ("becomes_the_user", becomes_the_user),
+    ("provides_network_files_without_a_trace", provides_network_files_without_a_trace),
+    ("mounts_what_it_is_told", mounts_what_it_is_told),
+    ("throws_scratch_writes_away", throws_scratch_writes_away),
+    ("ends_when_cancelled", ends_when_cancelled),
+    ("does_not_wait_for_background_processes", does_not_wait_for_background_processes),
+    ("cuts_the_network", cuts_the_network),
+    ("refuses_what_docker_refuses", refuses_what_docker_refuses),
+    ("hides_the_builder", hides_the_builder),
+    ("stacks_many_lowers", stacks_many_lowers),
+    ("runs_side_by_side", runs_side_by_side),
+    ("costs_little", costs_little),
+];
+
+/// What all cases share.
+struct Bench {
+    entered: Entered,
+    sandbox: Box<dyn Sandbox>,
+    state: TempDir,
+    busybox: Option<PathBuf>,
+}
+
+impl Bench {
+    fn new(entered: Entered, state: TempDir) -> Self {
+        let busybox =
+            ["/bin/busybox", "/usr/bin/busybox"].map(PathBuf::from).into_iter().find(|p| p.exists());
+        Self { sandbox: sandbox::sandbox(&entered), entered, state, busybox }
+    }
+
+    fn directory(&self) -> TempDir {
+        tempfile::tempdir_in(self.state.path()).unwrap()
+    }
+
+    /// A base with busybox, /tmp, and files that belong to others.
+    fn base(&self, at: &Path) {
+        for name in ["bin", "etc", "tmp", "root", "lib"] {
+            fs::create_dir_all(at.join(name)).unwrap();
+        }
+        fs::set_permissions(at.join("tmp"), fs::Permissions::from_mode(0o1777)).unwrap();
+        fs::copy(self.busybox.as_ref().unwrap(), at.join("bin/busybox")).unwrap();
+        for applet in [
+            "sh", "cat", "ls", "echo", "sleep", "id", "hostname", "touch", "rm", "stat", "mount", "umount",
+            "ifconfig", "unshare", "sync", "grep", "true", "mkdir", "dd", "readlink", "chown", "mknod", "tr",
+            "kill", "find", "wc",
+        ] {
+            symlink("busybox", at.join("bin").join(applet)).unwrap();
+        }
+        fs::write(at.join("etc/passwd"), "root:x:0:0::/root:/bin/sh\nalice:x:1000:1000::/:/bin/sh\n")
+            .unwrap();
+    }
+
+    /// The same base as overlay and as plain directory.
+    fn roots(&self) -> Vec<Rooted> {
+        let overlay = self.overlay();
+        let directory = self.directory();
+        let plain = directory.path().join("root");
+        fs::create_dir(&plain).unwrap();
+        self.base(&plain);
+        let mut roots = vec![Rooted { root: Root::Plain(plain.clone()), written: plain, directory }];
+        if self.entered.storage == sandbox::Storage::Overlay {
+            roots.push(overlay);
+        }
+        roots
+    }
+
+    fn overlay(&self) -> Rooted {
+        let directory = self.directory();
+        let [lower, upper, work] = ["lower:1", "upper", "work"].map(|name| directory.path().join(name));
+        for path in [&lower, &upper, &work] {
+            fs::create_dir(path).unwrap();
+        }
+        self.base(&lower);
+        let root = Root::Overlay { lowers: vec![lower], upper: upper.clone(), work };
+        Rooted { root, written: upper, directory }
+    }
+
+    fn shell(&self, root: &Rooted, script: &str) -> Outcome {
+        self.run(&spec(&root.root, script))
+    }
+
+    fn run(&self, spec: &RunSpec) -> Outcome {
+        self.try_run(spec, &|| false).unwrap()
+    }
+
+    fn try_run(&self, spec: &RunSpec, cancelled: &dyn Fn() -> bool) -> Result<Outcome, Error> {
+        let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+        let mut take = |stream, chunk: &[u8]| match stream {
+            OutputStream::Stdout => stdout.extend_from_slice(chunk),
+            OutputStream::Stderr => stderr.extend_from_slice(chunk),
+        };
+        // `volatile` refuses an upper directory for a second time.
+        if let Root::Overlay { work, .. } = &spec.root {
+            fs::remove_dir_all(work).unwrap();
+            fs::create_dir(work).unwrap();
+        }
+        let exit = self.sandbox.run(spec, &mut take, cancelled)?;
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        Ok(Outcome { exit, stdout: text(stdout), stderr: text(stderr) })
+    }
+}
+
+struct Rooted {
+    root: Root,
+    /// Where writes end up.
+    written: PathBuf,
+    directory: TempDir,
+}
+
+#[derive(Debug)]
+struct Outcome {
+    exit: Exit,
+    stdout: String,
+    stderr: String,
+}
+
+impl Outcome {
+    #[track_caller]
+    fn is(&self, stdout: &str) {
+        assert_eq!((self.exit, self.stdout.as_str()), (Exit::Code(0), stdout), "{}", self.stderr);
+    }
+}
+
+fn spec(root: &Root, script: &str) -> RunSpec {
+    RunSpec {
+        root: root.clone(),
+        argv: ["/bin/sh", "-c", script].map(OsString::from).to_vec(),
+        env: vec![("PATH".into(), "/bin".into()), ("MARK".into(), "in-the-run".into())],
+        cwd: "/".into(),
+        uid: 0,
+        gid: 0,
+        groups: Vec::new(),
+        mounts: Vec::new(),
+        hostname: "buildkitsandbox".to_owned(),
+        hosts: b"127.0.0.1 localhost\n".to_vec(),
+        resolv_conf: b"nameserver 192.0.2.1\n".to_vec(),
+        network_none: false,
+        scripts: Vec::new(),
+    }
+}
+
+/// Every path below, with what of it a layer would hold.
+fn snapshot(directory: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut ahead = vec![directory.to_owned()];
+    while let Some(path) = ahead.pop() {
+        let metadata = fs::symlink_metadata(&path).unwrap();
+        let time = (metadata.mtime(), metadata.mtime_nsec());
+        found.push(format!("{} {:o} {time:?}", path.display(), metadata.mode()));
+        if metadata.is_dir() {
+            ahead.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        }
+    }
+    found.sort();
+    found
+}
+
+fn carries_output_and_exit_code(bench: &Bench) {
+    for root in bench.roots() {
+        let outcome = bench.shell(&root, "echo out; echo err >&2; exit 3");
+        assert_eq!(outcome.exit, Exit::Code(3));
+        assert_eq!((outcome.stdout.as_str(), outcome.stderr.as_str()), ("out\n", "err\n"));
+        let outcome = bench.shell(&root, "dd if=/dev/zero bs=1000 count=3000 2>/dev/null | tr '\\000' x");
+        assert_eq!(outcome.stdout.len(), 3_000_000);
+        bench.shell(&root, "cat; echo end").is("end\n");
+    }
+}
+
+fn tells_missing_programs_from_failing_ones(bench: &Bench) {
+    let root = bench.overlay();
+    let lower = root.directory.path().join("lower:1");
+    fs::write(lower.join("bin/plain"), "text").unwrap();
+    fs::write(lower.join("bin/script"), "#!/no/interpreter\n").unwrap();
+    fs::set_permissions(lower.join("bin/script"), fs::Permissions::from_mode(0o755)).unwrap();
+    for (program, code) in [("absent", 127), ("/bin/absent", 127), ("plain", 126), ("/bin/script", 126)] {
+        let spec = RunSpec { argv: vec![program.into()], ..spec(&root.root, "") };
+        let error = bench.try_run(&spec, &|| false).unwrap_err();
+        assert_eq!(error.exit_code(), Some(code), "{error}");
+        assert!(error.to_string().contains(program), "{error}");
+    }
+    let outcome = bench.shell(&root, "exit 127");
+    assert_eq!(outcome.exit, Exit::Code(127), "the program's own code is an exit, no error");
+    let spec = RunSpec { cwd: "/nowhere".into(), ..spec(&root.root, "true") };
+    let error = bench.try_run(&spec, &|| false).unwrap_err();
+    assert!(error.to_string().contains("/nowhere"), "{error}");
+}
+
+fn gives_docker_capabilities_and_no_more(bench: &Bench) {
+    const DOCKER: &str = "00000000a80425fb";
+    let root = bench.overlay();
+    let script = "grep -E '^(Cap|NoNewPrivs|Seccomp:)' /proc/self/status";
+    let expected = |effective: &str| {
+        format!(
+            "CapInh:\t{0}\nCapPrm:\t{effective}\nCapEff:\t{effective}\nCapBnd:\t{DOCKER}\nCapAmb:\t{0}\n\
+             NoNewPrivs:\t0\nSeccomp:\t2\n",
+            "0000000000000000"
+        )
+    };
+    bench.shell(&root, script).is(&expected(DOCKER));
+    let user = RunSpec { uid: 1000, gid: 1000, ..spec(&root.root, script) };
+    bench.run(&user).is(&expected("0000000000000000"));
+}
+
+fn shows_only_the_root(bench: &Bench) {
+    for root in bench.roots() {
+        bench
+            .shell(&root, "echo /*; echo $$; cd /; ls -d ..")
+            .is("/bin /dev /etc /lib /proc /root /sys /tmp\n1\n..\n");
+        bench
+            .shell(&root, "echo /dev/*")
+            .is("/dev/core /dev/fd /dev/full /dev/mqueue /dev/null /dev/ptmx /dev/pts /dev/random /dev/shm \
+             /dev/stderr /dev/stdin /dev/stdout /dev/tty /dev/urandom /dev/zero\n");
+        bench.shell(&root, "ls /proc/self/fd; readlink /proc/self/fd/0").is("0\n1\n2\n3\n/dev/null\n");
+        bench.shell(&root, "echo x > /dev/null && echo > /proc/sys/kernel/domainname").fails();
+        bench.shell(&root, "echo x > /sys/kernel/uevent_helper").fails();
+        bench.shell(&root, "cat /proc/kcore | wc -c").is("0\n");
+        bench
+            .shell(&root, "hostname; cat /etc/hostname; umask")
+            .is("buildkitsandbox\nbuildkitsandbox\n0022\n");
+        let leaked = bench.shell(&root, "cat /proc/self/mountinfo").stdout;
+        let inside = leaked.lines().filter(|line| line.contains(" overlay ") || line.contains(" / / "));
+        assert!(inside.clone().all(|line| !line.contains("lower:1")), "{leaked}");
+    }
+}
+
+impl Outcome {
+    #[track_caller]
+    fn fails(&self) {
+        assert!(matches!(self.exit, Exit::Code(code) if code != 0), "{self:?}");
+    }
+}
+
+fn becomes_the_user(bench: &Bench) {
+    for root in bench.roots() {
+        let script =
+            "id -u; id -g; id -G; touch /tmp/mine; stat -c '%u:%g' /tmp/mine; touch /etc/mine || echo no";
+        let spec = RunSpec { uid: 1000, gid: 1001, groups: vec![7, 1001], ..spec(&root.root, script) };
+        bench.run(&spec).is("1000\n1001\n1001 7\n1000:1001\nno\n");
+        let file = fs::metadata(root.written.join("tmp/mine")).unwrap();
+        assert_eq!((file.uid(), file.gid()), (1000, 1001), "owners are real");
+        bench.shell(&root, "chown 42:43 /tmp/mine && stat -c %u:%g /tmp/mine").is("42:43\n");
+    }
+}
+
+fn provides_network_files_without_a_trace(bench: &Bench) {
+    for root in bench.roots() {
+        let base = match &root.root {
+            Root::Plain(path) => path.clone(),
+            Root::Overlay { lowers, .. } => lowers[0].clone(),
+        };
+        symlink("../run/systemd/resolve/stub-resolv.conf", base.join("etc/resolv.conf")).unwrap();
+        fs::write(base.join("etc/hosts"), "old\n").unwrap();
+        let before = snapshot(&base);
+        bench
+            .shell(&root, "cat /etc/resolv.conf /etc/hosts; echo more >> /etc/hosts")
+            .is("nameserver 192.0.2.1\n127.0.0.1 localhost\n");
+        assert_eq!(snapshot(&base), before);
+        assert_eq!(fs::read_to_string(base.join("etc/hosts")).unwrap(), "old\n");
+        for name in ["run", "proc", "dev", "sys", "etc/hostname"] {
+            assert!(fs::symlink_metadata(root.written.join(name)).is_err(), "{name} stayed");
+        }
+        let etc = fs::metadata(base.join("etc")).unwrap();
+        if let Ok(copied) = fs::metadata(root.written.join("etc")) {
+            assert_eq!((copied.mtime(), copied.mtime_nsec()), (etc.mtime(), etc.mtime_nsec()));
+        }
+        // What RUN itself changes does stay.
+        bench.shell(&root, "touch /etc/mine").is("");
+        let changed = fs::metadata(root.written.join("etc")).unwrap();
+        assert_ne!((changed.mtime(), changed.mtime_nsec()), (etc.mtime(), etc.mtime_nsec()));
+    }
+}
+
+fn mounts_what_it_is_told(bench: &Bench) {
+    for root in bench.roots() {
+        let source = bench.directory();
+        fs::write(source.path().join("file"), "from outside\n").unwrap();
+        let bind = |target: &str, read_only| MountSpec::Bind {
+            source: source.path().to_owned(),
+            target: target.into(),
+            read_only,
+        };
+        let mut order = spec(
+            &root.root,
+            "cat /in/file; touch /in/new || echo frozen; echo kept > /cache/deep/new; cat /run/secrets/key; \
+             stat -c '%a %u:%g' /run/secrets/key; (echo x > /run/secrets/key) 2>/dev/null || echo sealed; \
+             dd if=/dev/zero of=/small/x bs=1M count=3 2>/dev/null || echo full; stat -c %a /small; \
+             /dev/pipes/EOF1; cat /one",
+        );
+        order.mounts = vec![
+            bind("/in", true),
+            bind("/cache/deep", false),
+            MountSpec::File {
+                content: Secret::new("hunter2\n"),
+                target: "/run/secrets/key".into(),
+                mode: 0o400,
+                uid: 5,
+                gid: 6,
+            },
+            MountSpec::Tmpfs { target: "/small".into(), size: Some(1 << 20), mode: 0o700 },
+            MountSpec::Bind { source: source.path().join("file"), target: "/one".into(), read_only: true },
+        ];
+        order.scripts = vec![("EOF1".to_owned(), b"#!/bin/sh\necho script\n".to_vec())];
+        let before = snapshot(&root.written);
+        bench
+            .run(&order)
+            .is("from outside\nfrozen\nhunter2\n400 5:6\nsealed\nfull\n700\nscript\nfrom outside\n");
+        assert_eq!(fs::read_to_string(source.path().join("new")).unwrap(), "kept\n");
+        let bare = |lines: Vec<String>| -> Vec<String> {
+            // An overlay upper may have copied parents up; nothing else.
+            lines.into_iter().filter(|line| !line.contains("upper/etc ")).collect()
+        };
+        assert_eq!(bare(snapshot(&root.written)), bare(before));
+        assert!(!format!("{order:?}").contains("hunter2"));
+    }
+}
+
+fn throws_scratch_writes_away(bench: &Bench) {
+    for root in bench.roots() {
+        let (source, scratch) = (bench.directory(), bench.directory());
+        fs::write(source.path().join("file"), "old\n").unwrap();
+        let mut order = spec(&root.root, "cat /s/file; echo new > /s/file; rm /s/file; echo x > /s/y; ls /s");
+        order.mounts = vec![MountSpec::ScratchBind {
+            source: source.path().to_owned(),
+            scratch: scratch.path().to_owned(),
+            target: "/s".into(),
+        }];
+        bench.run(&order).is("old\ny\n");
+        assert_eq!(fs::read_to_string(source.path().join("file")).unwrap(), "old\n");
+        assert_eq!(fs::read_dir(source.path()).unwrap().count(), 1);
+    }
+}
+
+fn ends_when_cancelled(bench: &Bench) {
+    let root = bench.overlay();
+    let started = Instant::now();
+    let cancelled = || started.elapsed() > Duration::from_millis(300);
+    let script = "sleep 7654 & setsid sleep 7654 & trap '' TERM INT; while true; do sleep 7654; done";
+    let error = bench.try_run(&spec(&root.root, script), &cancelled).unwrap_err();
+    assert!(matches!(error, Error::Cancelled), "{error}");
+    assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+    assert_eq!(processes_with("sleep\u{0}7654"), Vec::<PathBuf>::new());
+}
+
+/// Processes whose command line holds `text`.
+fn processes_with(text: &str) -> Vec<PathBuf> {
+    let processes = fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap().path());
+    processes
+        .filter(|path| {
+            let line = fs::read(path.join("cmdline")).unwrap_or_default();
+            String::from_utf8_lossy(&line).contains(text)
+        })
+        .collect()
+}
+
+fn does_not_wait_for_background_processes(bench: &Bench) {
+    let root = bench.overlay();
+    let started = Instant::now();
+    bench.shell(&root, "sleep 8765 & echo done").is("done\n");
+    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
+    assert_eq!(processes_with("sleep\u{0}8765"), Vec::<PathBuf>::new());
+}
+
+fn cuts_the_network(bench: &Bench) {
+    let root = bench.overlay();
+    let mut order =
+        spec(&root.root, "ls /sys/class/net >/dev/null; grep -c : /proc/net/dev; ifconfig lo | grep -c UP");
+    order.network_none = true;
+    bench.run(&order).is("1\n1\n");
+}
+
+fn refuses_what_docker_refuses(bench: &Bench) {
+    let root = bench.overlay();
+    bench.shell(&root, "sync && echo synced").is("synced\n");
+    for command in [
+        "unshare -U true",
+        "unshare -m true",
+        "mount -t tmpfs none /tmp",
+        "umount /proc",
+        "mount -o remount,rw /sys",
+        "mknod /tmp/sda b 8 0",
+        "hostname other",
+    ] {
+        bench.shell(&root, command).fails();
+    }
+}
+
+/// Ends the control also when an assertion fails first.
+struct Guard<'a>(&'a AtomicBool);
+
+impl Drop for Guard<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// RUN, as root, with the whole outer /proc in view, tries to read the
+/// builder's environment, memory and root, and does the same to a process that
+/// is not protected: another RUN of the same builder.
+fn hides_the_builder(bench: &Bench) {
+    let root = bench.overlay();
+    let other = bench.overlay();
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let guard = Guard(&stop);
+        let mut open = spec(&other.root, "sleep 6543");
+        open.env.push(("CONTROL".into(), "readable".into()));
+        let cancelled = || stop.load(Ordering::Relaxed);
+        let control = scope.spawn(move || bench.try_run(&open, &cancelled).map(drop));
+        let started = Instant::now();
+        while processes_with("sleep\u{0}6543").is_empty() && started.elapsed() < Duration::from_secs(5) {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let control_pid =
+            processes_with("sleep\u{0}6543")[0].file_name().unwrap().to_str().unwrap().to_owned();
+        let probe = |pid: &str| {
+            let script = format!(
+                "p=/outer/{pid}; n=0
+                 [ -n \"$(cat $p/environ 2>/dev/null)\" ] && n=$((n+1))
+                 dd if=$p/mem of=/dev/null bs=1 count=1 2>&1 | grep -q -i 'permission denied' || n=$((n+1))
+                 ls $p/root/ >/dev/null 2>&1 && n=$((n+1))
+                 readlink $p/fd/1 >/dev/null 2>&1 && n=$((n+1))
+                 [ -d $p ] || n=absent
+                 echo $n"
+            );
+            let mut order = spec(&root.root, &script);
+            let source = PathBuf::from("/proc");
+            order.mounts = vec![MountSpec::Bind { source, target: "/outer".into(), read_only: false }];
+            bench.run(&order).stdout
+        };
+        let own = std::process::id().to_string();
+        let first = nix::unistd::getppid().to_string();
+        let found = [probe(&own), probe(&first), probe(&control_pid)];
+        drop(guard);
+        assert!(matches!(control.join().unwrap(), Err(Error::Cancelled)));
+        assert_eq!(found, ["0\n", "0\n", "4\n"], "builder, first process, unprotected process");
+    });
+}
+
+fn stacks_many_lowers(bench: &Bench) {
+    if bench.entered.storage != sandbox::Storage::Overlay {
+        return;
+    }
+    let root = bench.overlay();
+    let deep = root.directory.path().join("n".repeat(200)).join("m".repeat(200));
+    let Root::Overlay { lowers, upper, work } = &root.root else { unreachable!() };
+    let mut many: Vec<PathBuf> = Vec::new();
+    for number in 0..499 {
+        let lower = deep.join(format!("sha256:{number}"));
+        fs::create_dir_all(&lower).unwrap();
+        fs::write(lower.join(format!("f{number}")), "").unwrap();
+        many.push(lower);
+    }
+    many.insert(3, many[498].clone());
+    many.push(lowers[0].clone());
+    let stacked = |lowers| Root::Overlay { lowers, upper: upper.clone(), work: work.clone() };
+    bench.run(&spec(&stacked(many.clone()), "ls /f* | wc -l")).is("499\n");
+    fs::create_dir(deep.join("one")).unwrap();
+    many.push(deep.join("one"));
+    let error = bench.try_run(&spec(&stacked(many), "true"), &|| false).unwrap_err();
+    assert!(matches!(error, Error::TooManyLowers { count: 501 }), "{error}");
+    // FROM scratch: there is nothing below.
+    let empty = bench.overlay();
+    let Root::Overlay { lowers, upper, .. } = &empty.root else { unreachable!() };
+    bench.base(upper);
+    let Root::Overlay { work, .. } = &empty.root else { unreachable!() };
+    assert_eq!(lowers.len(), 1);
+    let bare = Root::Overlay { lowers: Vec::new(), upper: upper.clone(), work: work.clone() };
+    bench.run(&spec(&bare, "echo bare")).is("bare\n");
+}
+
+fn runs_side_by_side(bench: &Bench) {
+    std::thread::scope(|scope| {
+        for number in 0..4 {
+            scope.spawn(move || {
+                let root = bench.overlay();
+                bench.shell(&root, &format!("echo {number}")).is(&format!("{number}\n"));
+            });
+        }
+    });
+}
+
+fn costs_little(bench: &Bench) {
+    for root in bench.roots() {
+        let mut times: Vec<Duration> = (0..21)
+            .map(|_| {
+                let started = Instant::now();
+                bench.run(&spec(&root.root, "true"));
+                started.elapsed()
+            })
+            .collect();
+        times.sort();
+        let kind = if matches!(root.root, Root::Plain(_)) { "plain" } else { "overlay" };
+        eprintln!("RUN true, {kind}: median {:?}, worst {:?}", times[10], times[20]);
+        assert!(times[10] < Duration::from_secs(1), "a start takes milliseconds, not seconds");
+    }
+}
