@@ -145,7 +145,9 @@ fn unpack_archives(
     let mut archives = Vec::new();
     let mut files = Vec::new();
     for item in std::mem::take(&mut selection.items) {
-        let archive = wanted && item.node.is_file() && layer::is_archive(open(tree, &item.path)?);
+        let archive = wanted
+            && item.node.is_file()
+            && layer::is_archive(open(tree, &item.path)?).map_err(StepError::Layer)?;
         match archive {
             true => archives.push(unpack_archive(site, tree, &item.path)?),
             false => files.push(item),

@@ -38,6 +38,7 @@ pub(super) fn with_tar<R: Read + Send, T>(
     })
 }
 
+/// The tar bytes of a blob. The media type only tells what an empty one lacks.
 pub(super) fn decoder<'a>(
     blob: impl Read + Send + 'a,
     media_type: &str,

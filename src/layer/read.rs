@@ -30,22 +30,20 @@ pub fn index(blob: impl Read + Send, media_type: &str) -> Result<(EntryIndex, Di
     Ok((builder.finish()?, diff_id))
 }
 
-/// Whether `file` is a tar archive, compressed or not: what ADD unpacks. Its
-/// name does not count; one whose first block is no valid header is none.
-pub fn is_archive(file: impl Read + Send) -> bool {
-    let mut header = tar::Header::new_old();
-    let first = decoder(file, "").map(|mut tar| tar.read_exact(header.as_mut_bytes()));
-    matches!(first, Ok(Ok(()))) && header.cksum().is_ok_and(|stated| stated == checksum(header.as_bytes()))
-}
-
-/// The sum of a header's bytes, its own field counted as blanks (POSIX, ustar).
-fn checksum(header: &[u8; 512]) -> u32 {
-    let field = 148..156;
-    header
-        .iter()
-        .enumerate()
-        .map(|(at, byte)| if field.contains(&at) { u32::from(b' ') } else { u32::from(*byte) })
-        .sum()
+/// Whether a file is a tar, plain or compressed as layers are: what ADD
+/// unpacks. Decided by its first header, as Docker does.
+///
+/// # Errors
+/// When it cannot be read; a damaged archive is none.
+pub fn is_archive(file: impl Read + Send) -> Result<bool, Error> {
+    let decoder = decoder(file, "")?;
+    match TarStream::new(decoder).next_item() {
+        Ok(item) => Ok(item.is_some()),
+        Err(Error::ReadBlob(source)) if source.raw_os_error().is_some() => Err(Error::ReadBlob(source)),
+        Err(Error::ReadBlob(_) | Error::Malformed(_) | Error::Truncated { .. }) => Ok(false),
+        // Only an archive can hold what we refuse.
+        Err(_) => Ok(true),
+    }
 }
 
 /// The bytes of some regular files of a layer (`etc/passwd`), as far as it has

@@ -150,6 +150,16 @@ impl Stack {
         children
     }
 
+    /// All names of the file at this path, itself included, sorted: more than
+    /// one when there are hard links. A name that a higher layer replaced no
+    /// longer counts. Looks at every path of the chain.
+    pub fn names(&self, path: &Path) -> Vec<PathBuf> {
+        let Ok(at) = self.locate(bytes(path)) else { return Vec::new() };
+        let data = self.slots[at].data;
+        let same = self.slots.iter().filter(|slot| slot.data == data);
+        same.map(|slot| to_path(self.name(*slot))).collect()
+    }
+
     /// Everything there is, sorted by path.
     pub fn iter(&self) -> impl Iterator<Item = Found> + '_ {
         self.slots.iter().map(|slot| self.found(*slot))

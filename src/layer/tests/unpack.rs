@@ -112,7 +112,7 @@ fn gnu_and_pax_dialects() {
     assert_eq!(bench.word("gnu"), "f600:");
     assert_eq!(bench.word("café"), "f644:pax");
     assert_eq!(bench.word("kept"), "f644:");
-    assert_eq!(bench.word("v7"), "d755");
+    assert_eq!(bench.word("v7"), "d644");
     let mtime = |path: &str| unpacked.index.get(Path::new(path)).unwrap().mtime;
     assert_eq!((mtime("gnu"), mtime("café"), mtime("blank")), (-7, 12, 1_000));
     assert_eq!(fs::metadata(bench.root().join("café")).unwrap().mtime(), 12);
@@ -335,6 +335,21 @@ fn hard_links_to_files_below_copy_them_up() {
     }
     let (bench, _) = over(lower(), RawTar::default().hardlink("l", "lib"));
     assert_eq!((bench.word("l"), bench.word("lib")), ("l:usr/lib".into(), "l:usr/lib".into()));
+}
+
+#[test]
+fn archives_are_told_from_other_files() {
+    let check = |file: &[u8], expected: bool| assert_eq!(is_archive(file).unwrap(), expected);
+    check(&small(), true);
+    check(&gzip(&small()), true);
+    check(&zstd::encode_all(&small()[..], 1).unwrap(), true);
+    check(&RawTar::default().file("../x", "").done(), true);
+    check(b"", false);
+    check(b"plain text", false);
+    check(&[0; 2048], false);
+    check(&[b'x'; 2048], false);
+    check(&gzip(b"not a tar"), false);
+    check(&[0x1f, 0x8b, 8, 0, 1], false);
 }
 
 #[test]
