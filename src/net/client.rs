@@ -432,7 +432,13 @@ fn certificates(extra: &ExtraCertificates) -> Result<Vec<rustls_pki_types::Certi
 
 fn parse_origin(scheme: &str, host: &str) -> Result<Url, Error> {
     let text = format!("{scheme}://{host}/");
-    let clean = |url: &Url| url.path() == "/" && url.username().is_empty() && url.password().is_none();
+    // Nothing but a host survives this: no path, query or user name can hide in it.
+    let clean = |url: &Url| {
+        url.path() == "/"
+            && url[url::Position::BeforePath..].len() == 1
+            && url.username().is_empty()
+            && url.password().is_none()
+    };
     match Url::parse(&text).ok().filter(clean) {
         Some(url) => Ok(url),
         None => Err(Error::Setup(format!("`{host}` is not a host name"))),

@@ -24,3 +24,6 @@ pub use request::{Body, Request};
 pub use reqwest::{Method, StatusCode, header};
 pub use retry::{Backoff, RetryPolicy};
 pub use url::Url;
+
+#[cfg(test)]
+mod tests;

@@ -24,7 +24,7 @@ pub struct RetryPolicy {
 impl Default for RetryPolicy {
     fn default() -> Self {
         Self {
-            attempts: 5,
+            attempts: 6,
             first_delay: Duration::from_millis(500),
             longest_delay: Duration::from_secs(20),
             longest_retry_after: Duration::from_secs(60),

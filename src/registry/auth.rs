@@ -405,6 +405,13 @@ impl Attempt {
         Self { number, candidate, scopes: access.scopes(), challenge: None, widened: false, renewed: false }
     }
 
+    fn username(&self) -> Option<String> {
+        match &self.candidate.credential {
+            Some(Credential::Password { username, .. }) => Some(username.clone()),
+            _ => None,
+        }
+    }
+
     /// Adds what the registry says is missing, once; false when nothing is.
     fn widen(&mut self, wanted: Option<&str>) -> bool {
         let before = self.scopes.clone();
@@ -443,6 +450,7 @@ fn unauthorized(access: &Access, attempt: &Attempt, reply: Box<Reply>) -> Error 
         registry: access.registry.clone(),
         repository: access.repository.clone(),
         who: attempt.candidate.source.clone(),
+        username: attempt.username(),
         shown: attempt.candidate.credential.is_some(),
         reply,
     }
