@@ -5,15 +5,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use reqwest::header::{AUTHORIZATION, HeaderMap, LOCATION};
+use reqwest::header::{AUTHORIZATION, LOCATION};
 use reqwest::{Method, StatusCode};
 use tokio::sync::{Mutex, OnceCell};
 use tokio::time::timeout;
 use url::Url;
 
 use super::error::redacted;
-use super::{Backoff, Body, Cause, Error, Request, RetryPolicy, host, proxy, retry, roots, tls};
+use super::{Backoff, Body, Cause, Error, Request, Response, RetryPolicy, host, proxy, retry, roots, tls};
 use crate::progress::Reporter;
 
 /// How to talk to whom. `Default` is what a plain machine needs.
@@ -66,18 +65,6 @@ pub struct Http {
     special: Vec<(String, reqwest::Client)>,
     origins: Mutex<BTreeMap<String, Arc<OnceCell<Url>>>>,
     reporter: Arc<dyn Reporter>,
-}
-
-/// An answer whose head has arrived.
-#[derive(Debug)]
-pub struct Response {
-    inner: reqwest::Response,
-    /// Who answered at last, after redirects.
-    pub url: Url,
-    /// Whether a redirect led to another host than was asked.
-    pub left_host: bool,
-    method: Method,
-    idle: Duration,
 }
 
 /// Redirects followed before giving up (what browsers and curl allow is more;
@@ -236,7 +223,7 @@ impl Http {
         &self,
         backoff: &mut Backoff,
         retry_after: Option<Duration>,
-        what: &dyn std::fmt::Display,
+        what: &(dyn std::fmt::Display + Sync),
     ) -> bool {
         let Some(wait) = backoff.failed(retry_after) else { return false };
         let (number, all) = (backoff.failures() + 1, self.settings.retry.attempts);
@@ -341,72 +328,6 @@ impl std::fmt::Debug for Http {
     }
 }
 
-impl Response {
-    /// The status.
-    pub fn status(&self) -> StatusCode {
-        self.inner.status()
-    }
-
-    /// The headers.
-    pub fn headers(&self) -> &HeaderMap {
-        self.inner.headers()
-    }
-
-    /// A header's text.
-    pub fn header(&self, name: impl reqwest::header::AsHeaderName) -> Option<&str> {
-        self.inner.headers().get(name)?.to_str().ok()
-    }
-
-    /// How long the server asks to wait.
-    pub fn retry_after(&self) -> Option<Duration> {
-        retry::retry_after(self.inner.headers())
-    }
-
-    /// Whether the same request may get another answer in a moment.
-    pub fn is_passing_failure(&self) -> bool {
-        retry::worth_repeating(self.status())
-    }
-
-    /// Which URL answered, fit for a log.
-    pub fn log_url(&self) -> String {
-        redacted(&self.url)
-    }
-
-    /// The verb that was answered.
-    pub fn method(&self) -> &Method {
-        &self.method
-    }
-
-    /// The next piece of the body; `None` at its end.
-    ///
-    /// # Errors
-    /// When the connection breaks, ends early or stays silent too long.
-    pub async fn chunk(&mut self) -> Result<Option<Bytes>, Error> {
-        match timeout(self.idle, self.inner.chunk()).await {
-            Ok(Ok(piece)) => Ok(piece),
-            Ok(Err(error)) => {
-                Err(no_answer(&self.method, &self.url, Cause::Broken, Some(error.without_url())))
-            }
-            Err(_) => Err(no_answer(&self.method, &self.url, Cause::Timeout, None)),
-        }
-    }
-
-    /// The whole body, or `None` when it is longer than `limit` bytes.
-    ///
-    /// # Errors
-    /// As [`Response::chunk`].
-    pub async fn bytes(&mut self, limit: usize) -> Result<Option<Vec<u8>>, Error> {
-        let mut all = Vec::new();
-        while let Some(piece) = self.chunk().await? {
-            if all.len() + piece.len() > limit {
-                return Ok(None);
-            }
-            all.extend_from_slice(&piece);
-        }
-        Ok(Some(all))
-    }
-}
-
 fn connect(options: &Options, tls: rustls::ClientConfig) -> Result<reqwest::Client, Error> {
     let mut builder = reqwest::Client::builder()
         .user_agent(concat!("coracle/", env!("CARGO_PKG_VERSION")))
@@ -456,7 +377,7 @@ fn redirect_target(request: &Request, answer: &reqwest::Response) -> Result<Opti
     request.url.join(text).map(Some).map_err(|_| malformed())
 }
 
-fn no_answer(method: &Method, url: &Url, cause: Cause, source: Option<reqwest::Error>) -> Error {
+pub(super) fn no_answer(method: &Method, url: &Url, cause: Cause, source: Option<reqwest::Error>) -> Error {
     let host = url.host_str().unwrap_or_default();
     let port = url.port_or_known_default().unwrap_or_default();
     Error::NoAnswer {
