@@ -64,6 +64,8 @@ pub struct Http {
     unverified: reqwest::Client,
     special: Vec<(String, reqwest::Client)>,
     origins: Mutex<BTreeMap<String, Arc<OnceCell<Url>>>>,
+    /// A proxy variable is set.
+    proxied: bool,
     reporter: Arc<dyn Reporter>,
 }
 
@@ -105,6 +107,7 @@ impl Http {
             unverified: connect(&options, tls::unverified()?)?,
             special,
             origins: Mutex::default(),
+            proxied: !proxy::from_environment(&options.environment)?.is_empty(),
             settings: options,
             reporter,
         })
@@ -194,7 +197,7 @@ impl Http {
     pub async fn send(&self, request: &Request) -> Result<Response, Error> {
         let mut backoff = Backoff::new(self.settings.retry);
         loop {
-            let outcome = self.follow(request).await;
+            let outcome = self.follow(request).await.map_err(|error| self.note_proxy(error, &request.url));
             if !request.repeatable {
                 return outcome;
             }
@@ -231,6 +234,13 @@ impl Http {
             .info(format!("{what}; trying again in {:.1} s (try {number} of {all})", wait.as_secs_f64()));
         tokio::time::sleep(wait).await;
         true
+    }
+
+    fn note_proxy(&self, mut error: Error, url: &Url) -> Error {
+        if let Error::NoAnswer { proxied, .. } = &mut error {
+            *proxied = self.proxied && !host::is_loopback_url(url);
+        }
+        error
     }
 
     async fn follow(&self, request: &Request) -> Result<Response, Error> {
@@ -385,6 +395,7 @@ pub(super) fn no_answer(method: &Method, url: &Url, cause: Cause, source: Option
         url: redacted(url),
         authority: format!("{host}:{port}"),
         cause,
+        proxied: false,
         source: source.map(reqwest::Error::without_url),
     }
 }

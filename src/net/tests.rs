@@ -181,7 +181,7 @@ async fn plain_http_only_where_it_is_allowed() {
     let (proxy, _) = proxy(plain, plain);
     let error = ask(options(proxy), "https://registry.test/").await.unwrap_err();
     assert_eq!(error.cause(), Some(&Cause::NotTls), "{error:?}");
-    assert!(error.hint().unwrap().contains("`--insecure-registry registry.test:443`"));
+    assert!(error.hint().unwrap().contains("`--insecure-registry registry.test`"));
     for (declared, expected) in [(true, "http://registry.test/"), (false, "https://registry.test/")] {
         let mut options = options(proxy);
         if declared {
@@ -211,6 +211,14 @@ async fn this_machine_is_reached_past_the_proxy_and_over_either_protocol() {
         assert_eq!(origin.as_str(), format!("{scheme}://{host}/"));
     }
     assert_eq!(*log.lock().unwrap(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_proxy_that_is_not_there_is_named() {
+    let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let error = ask(options(gone), "https://registry.test/").await.unwrap_err();
+    assert_eq!(error.cause(), Some(&Cause::ConnectionRefused));
+    assert!(error.hint().unwrap().contains("check the proxy variables"));
 }
 
 #[tokio::test]
