@@ -57,13 +57,6 @@ impl Backoff {
         Some(asked.map_or(computed, |wait| wait.max(computed)))
     }
 
-    /// Counts a failure and sleeps; false when no try is left.
-    pub async fn pause(&mut self, retry_after: Option<Duration>) -> bool {
-        let Some(wait) = self.failed(retry_after) else { return false };
-        tokio::time::sleep(wait).await;
-        true
-    }
-
     /// Forgets earlier failures, after progress was made.
     pub fn reset(&mut self) {
         self.failed = 0;
