@@ -5,15 +5,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use reqwest::header::{AUTHORIZATION, HeaderMap, LOCATION};
+use reqwest::header::{AUTHORIZATION, LOCATION};
 use reqwest::{Method, StatusCode};
 use tokio::sync::{Mutex, OnceCell};
 use tokio::time::timeout;
 use url::Url;
 
 use super::error::redacted;
-use super::{Backoff, Body, Cause, Error, Request, RetryPolicy, host, proxy, retry, roots, tls};
+use super::{Backoff, Body, Cause, Error, Request, Response, RetryPolicy, host, proxy, retry, roots, tls};
 use crate::progress::Reporter;
 
 /// How to talk to whom. `Default` is what a plain machine needs.
@@ -65,19 +64,9 @@ pub struct Http {
     unverified: reqwest::Client,
     special: Vec<(String, reqwest::Client)>,
     origins: Mutex<BTreeMap<String, Arc<OnceCell<Url>>>>,
+    /// A proxy variable is set.
+    proxied: bool,
     reporter: Arc<dyn Reporter>,
-}
-
-/// An answer whose head has arrived.
-#[derive(Debug)]
-pub struct Response {
-    inner: reqwest::Response,
-    /// Who answered at last, after redirects.
-    pub url: Url,
-    /// Whether a redirect led to another host than was asked.
-    pub left_host: bool,
-    method: Method,
-    idle: Duration,
 }
 
 /// Redirects followed before giving up (what browsers and curl allow is more;
@@ -118,6 +107,7 @@ impl Http {
             unverified: connect(&options, tls::unverified()?)?,
             special,
             origins: Mutex::default(),
+            proxied: !proxy::from_environment(&options.environment)?.is_empty(),
             settings: options,
             reporter,
         })
@@ -207,7 +197,7 @@ impl Http {
     pub async fn send(&self, request: &Request) -> Result<Response, Error> {
         let mut backoff = Backoff::new(self.settings.retry);
         loop {
-            let outcome = self.follow(request).await;
+            let outcome = self.follow(request).await.map_err(|error| self.note_proxy(error, &request.url));
             if !request.repeatable {
                 return outcome;
             }
@@ -244,6 +234,13 @@ impl Http {
             .info(format!("{what}; trying again in {:.1} s (try {number} of {all})", wait.as_secs_f64()));
         tokio::time::sleep(wait).await;
         true
+    }
+
+    fn note_proxy(&self, mut error: Error, url: &Url) -> Error {
+        if let Error::NoAnswer { proxied, .. } = &mut error {
+            *proxied = self.proxied && !host::is_loopback_url(url);
+        }
+        error
     }
 
     async fn follow(&self, request: &Request) -> Result<Response, Error> {
@@ -341,72 +338,6 @@ impl std::fmt::Debug for Http {
     }
 }
 
-impl Response {
-    /// The status.
-    pub fn status(&self) -> StatusCode {
-        self.inner.status()
-    }
-
-    /// The headers.
-    pub fn headers(&self) -> &HeaderMap {
-        self.inner.headers()
-    }
-
-    /// A header's text.
-    pub fn header(&self, name: impl reqwest::header::AsHeaderName) -> Option<&str> {
-        self.inner.headers().get(name)?.to_str().ok()
-    }
-
-    /// How long the server asks to wait.
-    pub fn retry_after(&self) -> Option<Duration> {
-        retry::retry_after(self.inner.headers())
-    }
-
-    /// Whether the same request may get another answer in a moment.
-    pub fn is_passing_failure(&self) -> bool {
-        retry::worth_repeating(self.status())
-    }
-
-    /// Which URL answered, fit for a log.
-    pub fn log_url(&self) -> String {
-        redacted(&self.url)
-    }
-
-    /// The verb that was answered.
-    pub fn method(&self) -> &Method {
-        &self.method
-    }
-
-    /// The next piece of the body; `None` at its end.
-    ///
-    /// # Errors
-    /// When the connection breaks, ends early or stays silent too long.
-    pub async fn chunk(&mut self) -> Result<Option<Bytes>, Error> {
-        match timeout(self.idle, self.inner.chunk()).await {
-            Ok(Ok(piece)) => Ok(piece),
-            Ok(Err(error)) => {
-                Err(no_answer(&self.method, &self.url, Cause::Broken, Some(error.without_url())))
-            }
-            Err(_) => Err(no_answer(&self.method, &self.url, Cause::Timeout, None)),
-        }
-    }
-
-    /// The whole body, or `None` when it is longer than `limit` bytes.
-    ///
-    /// # Errors
-    /// As [`Response::chunk`].
-    pub async fn bytes(&mut self, limit: usize) -> Result<Option<Vec<u8>>, Error> {
-        let mut all = Vec::new();
-        while let Some(piece) = self.chunk().await? {
-            if all.len() + piece.len() > limit {
-                return Ok(None);
-            }
-            all.extend_from_slice(&piece);
-        }
-        Ok(Some(all))
-    }
-}
-
 fn connect(options: &Options, tls: rustls::ClientConfig) -> Result<reqwest::Client, Error> {
     let mut builder = reqwest::Client::builder()
         .user_agent(concat!("coracle/", env!("CARGO_PKG_VERSION")))
@@ -432,7 +363,13 @@ fn certificates(extra: &ExtraCertificates) -> Result<Vec<rustls_pki_types::Certi
 
 fn parse_origin(scheme: &str, host: &str) -> Result<Url, Error> {
     let text = format!("{scheme}://{host}/");
-    let clean = |url: &Url| url.path() == "/" && url.username().is_empty() && url.password().is_none();
+    // Nothing but a host survives this: no path, query or user name can hide in it.
+    let clean = |url: &Url| {
+        url.path() == "/"
+            && url[url::Position::BeforePath..].len() == 1
+            && url.username().is_empty()
+            && url.password().is_none()
+    };
     match Url::parse(&text).ok().filter(clean) {
         Some(url) => Ok(url),
         None => Err(Error::Setup(format!("`{host}` is not a host name"))),
@@ -450,7 +387,7 @@ fn redirect_target(request: &Request, answer: &reqwest::Response) -> Result<Opti
     request.url.join(text).map(Some).map_err(|_| malformed())
 }
 
-fn no_answer(method: &Method, url: &Url, cause: Cause, source: Option<reqwest::Error>) -> Error {
+pub(super) fn no_answer(method: &Method, url: &Url, cause: Cause, source: Option<reqwest::Error>) -> Error {
     let host = url.host_str().unwrap_or_default();
     let port = url.port_or_known_default().unwrap_or_default();
     Error::NoAnswer {
@@ -458,6 +395,7 @@ fn no_answer(method: &Method, url: &Url, cause: Cause, source: Option<reqwest::E
         url: redacted(url),
         authority: format!("{host}:{port}"),
         cause,
+        proxied: false,
         source: source.map(reqwest::Error::without_url),
     }
 }

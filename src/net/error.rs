@@ -22,6 +22,8 @@ pub enum Error {
         authority: String,
         /// Why.
         cause: Cause,
+        /// A proxy was to be used: what cannot be reached may be that.
+        proxied: bool,
         /// What the HTTP library said; it carries no URL.
         #[source]
         source: Option<reqwest::Error>,
@@ -161,13 +163,17 @@ impl Error {
 
     /// What to do about it.
     pub fn hint(&self) -> Option<String> {
-        let Self::NoAnswer { authority, cause, .. } = self else { return None };
+        let Self::NoAnswer { authority, cause, proxied, .. } = self else { return None };
+        let name = authority.strip_suffix(":443").unwrap_or(authority);
         match cause {
             Cause::NotTls => Some(format!(
-                "if `{authority}` serves plain HTTP on purpose, allow it with `--insecure-registry {authority}`"
+                "if `{authority}` serves plain HTTP on purpose, allow it with `--insecure-registry {name}`"
             )),
             Cause::Certificate(_) => Some(format!(
-                "give the CA that signed it (`SSL_CERT_FILE`), or accept any certificate with `--skip-tls-verify {authority}`"
+                "give the CA that signed it (`SSL_CERT_FILE`), or accept any certificate with `--skip-tls-verify {name}`"
+            )),
+            Cause::UnknownHost | Cause::ConnectionRefused | Cause::NotConnected if *proxied => Some(format!(
+                "a proxy is set: check the proxy variables; `NO_PROXY={authority}` goes around it"
             )),
             Cause::UnknownHost | Cause::ConnectionRefused | Cause::NotConnected => {
                 Some(format!("check that `{authority}` is right and can be reached from this runner"))

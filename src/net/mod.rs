@@ -13,14 +13,19 @@ mod error;
 mod host;
 mod proxy;
 mod request;
+mod response;
 mod retry;
 mod roots;
 mod tls;
 
-pub use client::{ExtraCertificates, Http, Options, Response};
+pub use client::{ExtraCertificates, Http, Options};
 pub use error::{Cause, Error};
 pub use host::is_loopback;
 pub use request::{Body, Request};
 pub use reqwest::{Method, StatusCode, header};
+pub use response::Response;
 pub use retry::{Backoff, RetryPolicy};
 pub use url::Url;
+
+#[cfg(test)]
+mod tests;

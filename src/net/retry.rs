@@ -24,7 +24,7 @@ pub struct RetryPolicy {
 impl Default for RetryPolicy {
     fn default() -> Self {
         Self {
-            attempts: 5,
+            attempts: 6,
             first_delay: Duration::from_millis(500),
             longest_delay: Duration::from_secs(20),
             longest_retry_after: Duration::from_secs(60),
@@ -55,13 +55,6 @@ impl Backoff {
         let computed = jitter(doubled.min(self.policy.longest_delay));
         let asked = retry_after.map(|wait| wait.min(self.policy.longest_retry_after));
         Some(asked.map_or(computed, |wait| wait.max(computed)))
-    }
-
-    /// Counts a failure and sleeps; false when no try is left.
-    pub async fn pause(&mut self, retry_after: Option<Duration>) -> bool {
-        let Some(wait) = self.failed(retry_after) else { return false };
-        tokio::time::sleep(wait).await;
-        true
     }
 
     /// Forgets earlier failures, after progress was made.

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::auth::{Access, Gate};
+use super::auth::Gate;
+use super::scope::Access;
 use super::{Credentials, Error, answer};
 use crate::image::Reference;
 use crate::net::{self, Http, Request, Response, Url};

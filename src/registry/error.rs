@@ -63,6 +63,8 @@ pub enum Error {
         repository: String,
         /// Source of the credential, or `no credentials`.
         who: String,
+        /// The user name shown, where it was one and a password.
+        username: Option<String>,
         /// Whether a credential was shown at all.
         shown: bool,
         /// What was said.
@@ -242,7 +244,9 @@ impl Error {
             Self::Unauthorized { registry, shown: false, .. } => Some(format!(
                 "no user name and password were found for `{registry}`; give them, or log in before"
             )),
-            Self::Unauthorized { registry, who, .. } => Some(unauthorized_hint(registry, who)),
+            Self::Unauthorized { registry, who, username, .. } => {
+                Some(unauthorized_hint(registry, who, username.as_deref().unwrap_or_default()))
+            }
             Self::Denied { registry, who, .. } => Some(denied_hint(registry, who)),
             Self::NotFound { reply, .. }
                 if reply.code == "NAME_UNKNOWN" || reply.url.contains("/uploads/") =>
@@ -252,19 +256,28 @@ impl Error {
             Self::Refused { what, reply } if reply.status == 429 && what.starts_with("docker.io/") => {
                 Some("Docker Hub limits anonymous pulls: log in, or use a mirror".to_owned())
             }
+            Self::Refused { reply, .. } if reply.message.contains("immutable") => Some(
+                "the tag exists and this repository's tags cannot be moved: push under another tag"
+                    .to_owned(),
+            ),
             _ => None,
         }
     }
 }
 
-fn unauthorized_hint(registry: &str, who: &str) -> String {
+fn unauthorized_hint(registry: &str, who: &str, username: &str) -> String {
     let base = format!("`{registry}` refused the user name or password from {who}");
+    // Harbor's robots are called `robot$name`, and shells and YAML eat the `$` or double it.
+    let dollar_lost = username.starts_with("robot") && !username.contains('$');
     match registry {
+        _ if dollar_lost || username.contains("$$") => {
+            format!("{base}; a Harbor robot's name is `robot$name`, with exactly one `$`")
+        }
         "docker.io" => format!("{base}; Docker Hub wants an access token where two-factor login is on"),
         "ghcr.io" => {
             format!("{base}; GHCR wants a classic token or the job's own, not the account's password")
         }
-        _ => format!("{base}; a Harbor robot's name is `robot$name`, with one `$` that no shell has eaten"),
+        _ => base,
     }
 }
 

@@ -16,6 +16,7 @@ mod error;
 mod image_push;
 mod pull;
 mod push;
+mod scope;
 mod token;
 mod transfer;
 mod upload;

@@ -68,6 +68,7 @@ impl Upload<'_> {
         );
         let mut backoff = Backoff::new(self.client.http.retry_policy());
         let mut next = Next::Whole(started);
+        let mut furthest = 0;
         loop {
             let in_pieces = matches!(next, Next::Pieces(_));
             let Some(outcome) = self.attempt(next, &mut transfer).await? else { return Ok(()) };
@@ -85,7 +86,15 @@ impl Upload<'_> {
                     if self.client.has_blob(self.destination, self.descriptor.digest).await? {
                         return Ok(());
                     }
-                    self.after_break(upload, in_pieces || backoff.failures() >= WHOLE_TRIES).await
+                    let next = self.after_break(upload, in_pieces || backoff.failures() >= WHOLE_TRIES).await;
+                    // A long blob may break more often than a short one, if it gets on.
+                    if let Next::Pieces(Some((_, kept))) = &next
+                        && *kept >= furthest + PIECE
+                    {
+                        furthest = *kept;
+                        backoff.reset();
+                    }
+                    next
                 }
             };
         }

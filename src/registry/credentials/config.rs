@@ -250,3 +250,61 @@ fn lenient() -> GeneralPurpose {
 pub(super) fn basic_text(username: &str, password: &Secret) -> String {
     STANDARD.encode([username.as_bytes(), b":", password.expose()].concat())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct NoPrograms;
+
+    impl Helpers for NoPrograms {
+        fn get(&self, _program: &str, _key: &str) -> Result<Answer, CredentialError> {
+            Ok(Answer::Missing)
+        }
+    }
+
+    fn config(text: &str) -> ConfigFile {
+        ConfigFile::parse(text.as_bytes(), "here", Arc::new(NoPrograms)).unwrap()
+    }
+
+    /// Which key `r.io/team/app` gets, and with which user.
+    fn check(text: &str, from: &str, user: &str) {
+        let lookup = config(text).lookup("r.io", "team/app").unwrap();
+        let username = match lookup.credential {
+            Some(Credential::Password { username, .. }) => username,
+            _ => String::new(),
+        };
+        assert_eq!((lookup.from.as_str(), username.as_str()), (from, user), "{text}");
+    }
+
+    #[test]
+    fn what_the_table_leaves_out() {
+        check(r#"{"auths":{"r.io/team":{},"r.io":{"auth":"dTpw"}}}"#, "", "");
+        check(r#"{"auths":{"r.io":null,"https://r.io":{"auth":"dTpw"}}}"#, "https://r.io", "u");
+        check(r#"{"auths":{"r.io":{"auth":"dTpw","username":"x","password":"y"}}}"#, "r.io", "u");
+        check(r#"{"auths":{"r.io":{"auth":"","email":"e","username":"x"}}}"#, "r.io", "x");
+        check(r#"{"auths":{"r.io/other":{"auth":"***"},"r.io":{"auth":"dTpw"}}}"#, "r.io", "u");
+        check(r#"{"auths":null,"credsStore":""}"#, "", "");
+        check(r#"{"detachKeys":"ctrl-a"}"#, "", "");
+        check("", "", "");
+    }
+
+    #[test]
+    fn errors_quote_nothing() {
+        let text = r#"{"auths":{"r.io":{"auth":"c2VjcmV0"}}}"#;
+        let error = config(text).lookup("r.io", "x").unwrap_err().to_string();
+        assert!(!error.contains("c2VjcmV0") && error.contains("here, key `r.io`"), "{error}");
+        for text in [r#"{"auths":"secret"}"#, r#"{"a": secret}"#, "secret"] {
+            let parsed = ConfigFile::parse(text.as_bytes(), "here", Arc::new(NoPrograms));
+            let error = parsed.err().unwrap().to_string();
+            assert!(!error.contains("secret") && error.starts_with("E_CONFIG: here"), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_redactor_learns_all_forms() {
+        let config = config(r#"{"auths":{"r.io":{"auth":"dTpwYXNz"},"s.io":{"identitytoken":"tok"}}}"#);
+        let secrets: Vec<_> = config.secrets().iter().map(|s| s.expose_str().unwrap().to_owned()).collect();
+        assert_eq!(secrets, ["dTpwYXNz", "pass", "tok"]);
+    }
+}

@@ -11,6 +11,7 @@ mod error;
 mod helper;
 mod key;
 mod sources;
+mod variables;
 
 use std::sync::Arc;
 
@@ -76,8 +77,8 @@ pub struct Candidate {
     pub explicit: bool,
 }
 
-/// Asks one ambient source. Files implement it; further ones (CI variables,
-/// cloud identities) are added with [`Credentials::add_ambient`].
+/// Asks one ambient source. Files, variables and a plain [`Login`] implement it;
+/// further ones (cloud identities) are added with [`Credentials::add_ambient`].
 pub trait AmbientSource: Send + Sync {
     /// The credential for `host/path` of a repository, if the source has one.
     /// May block.

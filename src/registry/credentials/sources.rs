@@ -1,5 +1,5 @@
-//! The places where credentials lie: files in the order of the credentials
-//! table in the README, and `DOCKER_AUTH_CONFIG`.
+//! The places where credentials lie, in the order in which they are asked:
+//! files, `DOCKER_AUTH_CONFIG`, and the variables of the environment.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -7,6 +7,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::variables::{self, PerHost};
 use super::{ConfigFile, CredentialError, Credentials, Explicit, HelperPrograms, Helpers};
 
 /// No sane config file is longer.
@@ -15,7 +16,8 @@ const FILE_LIMIT: u64 = 4 * 1024 * 1024;
 impl Credentials {
     /// The explicit sources, then what the machine has: `REGISTRY_AUTH_FILE`,
     /// `DOCKER_CONFIG`, containers' auth files, the files below the home
-    /// directory, kaniko's, and the text in `DOCKER_AUTH_CONFIG`. Files are read now.
+    /// directory, kaniko's, the text in `DOCKER_AUTH_CONFIG`, variables per host,
+    /// and the CI system's own. Files are read now.
     ///
     /// # Errors
     /// When an explicit config is not one. An ambient file that cannot be used
@@ -32,8 +34,15 @@ impl Credentials {
         for file in files(environment) {
             credentials.add_file(&file, &helpers);
         }
+        if let Some(own) = variables::of_own_project(environment) {
+            credentials.add_ambient(Arc::new(own));
+        }
         if let Some(text) = set(environment, "DOCKER_AUTH_CONFIG") {
             credentials.add_text(text.as_bytes(), "$DOCKER_AUTH_CONFIG", &helpers);
+        }
+        credentials.add_ambient(Arc::new(PerHost::new(environment)));
+        for login in variables::of_ci(environment) {
+            credentials.add_ambient(Arc::new(login));
         }
         Ok(credentials)
     }
@@ -197,6 +206,12 @@ mod tests {
         let file = directory.path().join("config.json");
         fs::write(&file, r#"{"auths":{"r.io":{"auth":"ZmlsZTpw"},"e.io":{"auth":"ZmlsZTpw"}}}"#).unwrap();
         let environment = map(&[
+            ("CI_REGISTRY", "r.io"),
+            ("CI_REGISTRY_IMAGE", "r.io/own"),
+            ("CI_REGISTRY_USER", "job"),
+            ("CI_REGISTRY_PASSWORD", "p"),
+            ("CORACLE_AUTH_R_IO_USERNAME", "variable"),
+            ("CORACLE_AUTH_R_IO_PASSWORD", "p"),
             ("DOCKER_CONFIG", directory.path().to_str().unwrap()),
             ("DOCKER_AUTH_CONFIG", r#"{"auths":{"r.io":{"auth":"dGV4dDpw"}}}"#),
         ]);
@@ -208,7 +223,8 @@ mod tests {
         ];
         let credentials = Credentials::from_environment(&environment, explicit).unwrap();
         for (host, repository, expected) in [
-            ("r.io", "app", &["file", "text", "nobody"][..]),
+            ("r.io", "app", &["file", "text", "variable", "job", "nobody"][..]),
+            ("r.io", "own/app", &["file", "job", "text", "variable", "nobody"]),
             ("e.io", "team/app", &["team"]),
             ("e.io", "other/app", &["all"]),
             ("m.io", "x", &["main"]),

@@ -68,6 +68,15 @@ async fn a_refused_password_is_not_tried_again_and_again() {
     assert!(error.hint().unwrap().contains("refused the user name or password from setting username"));
 }
 
+#[tokio::test]
+async fn a_robot_that_lost_its_dollar_is_told_so() {
+    for (username, expected) in [("robotci", true), ("robot$$ci", true), ("robot$ci", false), ("u", false)] {
+        let bench = bench(basic(), |registry| explicit(registry, username, "wrong"));
+        let error = bench.client.check_push(&bench.reference("app:1")).await.unwrap_err();
+        assert_eq!(error.hint().unwrap().contains("Harbor"), expected, "{username}");
+    }
+}
+
 async fn push_many(bench: &Bench, count: usize) {
     let blobs: Vec<Vec<u8>> = (0..count).map(|number| noise(1000 + number)).collect();
     let to = bench.reference("app:1");

@@ -149,6 +149,34 @@ async fn pulled_by_another_client(bench: &Bench, name: &str, layers: &[&[u8]]) {
     assert!(pulled == pushed);
 }
 
+/// The conductor spawns these: a future that is not `Send` would not compile here.
+#[tokio::test]
+async fn the_work_can_be_spawned() {
+    let bench = std::sync::Arc::new(Bench::new());
+    let there = bench.clone();
+    let work = async move {
+        let destinations = [there.reference("app:1")];
+        let manifest = image(&[], b"{}");
+        let bytes = manifest.to_bytes();
+        let blobs = vec![(manifest.config, source(b"{}"), None)];
+        let push = ImagePush {
+            destinations: &destinations,
+            blobs,
+            manifest: &bytes,
+            media_type: media_type::MANIFEST,
+        };
+        there.client.push_image(&push).await.unwrap();
+        let platform = "linux/amd64".parse().unwrap();
+        there.client.resolve(&destinations[0], &platform).await.unwrap();
+        let descriptor = Descriptor::of(media_type::CONFIG, b"{}");
+        let into = there.directory.path().join("blob");
+        there.client.pull_blob(&destinations[0], &descriptor, &into).await.unwrap();
+        there.client.check_push(&destinations[0]).await.unwrap();
+    };
+    tokio::spawn(work).await.unwrap();
+    assert_eq!(bench.registry.tags("app"), ["1"]);
+}
+
 #[tokio::test]
 async fn a_manifest_by_digest_must_be_that() {
     let bench = Bench::new();
