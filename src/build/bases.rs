@@ -12,7 +12,7 @@ use crate::progress::Reporter;
 use crate::registry::{self, Resolved};
 
 use super::source::judge;
-use crate::dockerfile::Dockerfile;
+use crate::dockerfile::{Diagnostic, Dockerfile, Source, Span};
 
 pub(super) type Key = (Reference, Platform);
 
@@ -73,13 +73,13 @@ pub(super) async fn plan(
     loop {
         let outline = plan::outline(dockerfile, options, &bases.configs)
             .map_err(|error| refused(error, dockerfile, reporter.as_ref()))?;
-        judge(&outline.diagnostics, &dockerfile.source, reporter.as_ref())?;
         let missing: Vec<Key> =
-            outline.bases.into_iter().filter(|key| !bases.configs.contains_key(key)).collect();
+            outline.bases.iter().filter(|key| !bases.configs.contains_key(key)).cloned().collect();
         if missing.is_empty() {
             break;
         }
-        for (key, resolved) in resolve_all(missing, client).await? {
+        let place = |key: &Key| outline.places.get(key).map(|span| from_line(*span, &dockerfile.source));
+        for (key, resolved) in resolve_all(missing, client, &place).await? {
             reporter.info(format!("{} is {}", key.0, resolved.digest));
             bases.add(key, resolved)?;
         }
@@ -90,11 +90,20 @@ pub(super) async fn plan(
     Ok((plan, bases))
 }
 
-async fn resolve_all(missing: Vec<Key>, client: &registry::Client) -> Result<Vec<(Key, Resolved)>, Error> {
-    let requests = missing.into_iter().map(|(reference, platform)| async move {
-        match client.resolve(&reference, &platform).await {
-            Ok(resolved) => Ok(((reference, platform), resolved)),
-            Err(source) => Err(Error::Pull { reference, source }),
+/// The line that asks for an image, drawn for an error about it.
+fn from_line(span: Span, source: &Source) -> String {
+    Diagnostic::error(span, "this base image cannot be had".to_owned()).render(source)
+}
+
+async fn resolve_all(
+    missing: Vec<Key>,
+    client: &registry::Client,
+    place: &dyn Fn(&Key) -> Option<String>,
+) -> Result<Vec<(Key, Resolved)>, Error> {
+    let requests = missing.into_iter().map(|key| async move {
+        match client.resolve(&key.0, &key.1).await {
+            Ok(resolved) => Ok((key, resolved)),
+            Err(source) => Err(Error::Pull { place: place(&key), reference: key.0, source }),
         }
     });
     futures_util::future::try_join_all(requests).await

@@ -13,7 +13,7 @@ use super::inputs;
 use super::material::{Chain, blocking};
 use super::stage::{Made, Site, Work};
 use super::tree::LayersTree;
-use crate::context::{Selection, SourceTree};
+use crate::context::{DirectoryContext, Owners, Selection, SourceTree};
 use crate::layer::{self, UnpackOptions};
 use crate::plan::{CopyFrom, CopyOp, CopySource};
 use crate::rootfs::LayerTree;
@@ -25,20 +25,13 @@ pub(super) async fn copy(work: &Work, op: &CopyOp) -> Result<Made, StepError> {
         Some(chown) => Some(owner(work, chown).await?),
         None => None,
     };
-    let tree: Option<LayersTree> = match &op.from {
-        CopyFrom::Context => None,
-        from => Some(source_tree(work, from).await?),
-    };
+    let source = source(work, &op.from).await?;
     let mut writer = work.writer()?;
     let (site, op) = (Arc::clone(&work.site), op.clone());
     let now = site.epoch.unwrap_or(site.now);
     let packed = blocking(move || {
         let target = Target { base: &stack, owner, now };
-        match (&tree, &site.context) {
-            (Some(tree), _) => write(&site, &op, Some(tree), true, &target, &mut writer)?,
-            (None, Some(context)) => write(&site, &op, Some(context), false, &target, &mut writer)?,
-            (None, None) => write(&site, &op, None, false, &target, &mut writer)?,
-        }
+        write(&site, &op, source.as_ref(), &target, &mut writer)?;
         writer.finish().map_err(StepError::Layer)
     })
     .await?;
@@ -79,45 +72,54 @@ fn read_one(blob: &Path, media_type: &str, path: &Path) -> Result<Vec<u8>, StepE
     Ok(found.remove(path).unwrap_or_default())
 }
 
-/// The tree that `--from` names.
-pub(super) async fn source_tree(work: &Work, from: &CopyFrom) -> Result<LayersTree, StepError> {
+/// Where a COPY reads.
+pub(super) struct Source {
+    pub(super) tree: Arc<dyn SourceTree + Send + Sync>,
+    /// Images and stages keep their owners; what comes from outside is root's.
+    pub(super) owners: Owners,
+}
+
+/// The tree that `--from` names; `None` when there is no context to read.
+pub(super) async fn source(work: &Work, from: &CopyFrom) -> Result<Option<Source>, StepError> {
+    let site = &work.site;
+    let directory = |context: &Arc<DirectoryContext>| Source {
+        tree: Arc::<DirectoryContext>::clone(context),
+        owners: Owners::Ignore,
+    };
     let (name, chain) = match from {
-        CopyFrom::Stage(id) => {
-            (format!("stage `{}`", work.site.stage(*id).name), work.chain_of_stage(*id).await?)
-        }
+        CopyFrom::Context => return Ok(site.contexts.main.as_ref().map(directory)),
+        CopyFrom::Named(name) => return Ok(site.contexts.named.get(name).map(directory)),
+        CopyFrom::Stage(id) => (format!("stage `{}`", site.stage(*id).name), work.chain_of_stage(*id).await?),
         CopyFrom::Image(reference) => {
-            let platform = work.site.stage(work.id).platform.clone();
-            (format!("image `{reference}`"), work.site.bases.chain(&(reference.clone(), platform)))
-        }
-        CopyFrom::Context | CopyFrom::Named(_) => {
-            return Err(StepError::Unsupported("named contexts cannot be read yet".to_owned()));
+            let key = (reference.clone(), site.contexts.platform.clone());
+            (format!("image `{reference}`"), site.bases.chain(&key))
         }
     };
-    Ok(LayersTree::new(name, &work.site.materials.trees(&chain).await?))
+    let tree = Arc::new(LayersTree::new(name, &site.materials.trees(&chain).await?));
+    Ok(Some(Source { tree, owners: Owners::Count }))
 }
 
 fn write(
     site: &Site,
     op: &CopyOp,
-    tree: Option<&dyn SourceTree>,
-    keep_owner: bool,
+    source: Option<&Source>,
     target: &Target<'_>,
     writer: &mut layer::LayerWriter,
 ) -> Result<(), StepError> {
     let mut archives = Vec::new();
     let mut selected = None;
-    if let Some(tree) = tree
-        && let Some(mut selection) = inputs::pick(tree, op)?
+    if let Some(Source { tree, owners }) = source
+        && let Some(mut selection) = inputs::pick(tree.as_ref(), op)?
     {
-        archives = unpack_archives(site, op, tree, &mut selection)?;
-        selected = Some((tree, selection));
+        archives = unpack_archives(site, op, tree.as_ref(), &mut selection)?;
+        selected = Some((tree.as_ref(), selection, *owners == Owners::Count));
     }
     let mut picked: Vec<Picked<'_>> = archives.iter().map(|archive| Picked::Archive(archive)).collect();
-    if let Some((tree, selection)) = selected {
+    if let Some((tree, selection, keep_owner)) = selected {
         picked.push(Picked::Selection { tree, selection, keep_owner });
     }
-    for source in &op.sources {
-        match source {
+    for item in &op.sources {
+        match item {
             CopySource::Inline { name, content } => picked.push(Picked::Inline {
                 name: name.clone(),
                 content: content.clone().into_bytes(),
@@ -127,7 +129,7 @@ fn write(
             CopySource::Http(url) | CopySource::Git(url) => {
                 return Err(StepError::Unsupported(format!("ADD cannot download yet (`{url}`)")));
             }
-            CopySource::Path(_) if tree.is_none() => return Err(no_context()),
+            CopySource::Path(_) if source.is_none() => return Err(inputs::no_context()),
             CopySource::Path(_) => {}
         }
     }
@@ -170,9 +172,4 @@ fn unpack_archive(site: &Site, tree: &dyn SourceTree, path: &Path) -> Result<Lay
 
 fn open<'a>(tree: &'a dyn SourceTree, path: &Path) -> Result<Box<dyn Read + Send + 'a>, StepError> {
     tree.open(path).map_err(StepError::Source)
-}
-
-/// A COPY or mount of a context that is not there.
-pub(super) fn no_context() -> StepError {
-    StepError::Unsupported("there is no build context to copy from".to_owned())
 }

@@ -39,8 +39,10 @@ pub enum Error {
     #[error("the registry client cannot be set up")]
     Registry(#[source] registry::Error),
     /// A base image.
-    #[error("cannot pull `{reference}`")]
+    #[error("{}cannot pull `{reference}`", place.as_ref().map(|drawn| format!("{drawn}\n")).unwrap_or_default())]
     Pull {
+        /// The FROM line, drawn, where it is one.
+        place: Option<String>,
         /// Which image.
         reference: Reference,
         /// Why.
@@ -189,16 +191,15 @@ impl Error {
             Self::NoDockerfile { .. } | Self::ReadDockerfile { .. } | Self::Dockerfile(_) | Self::Plan(_) => {
                 ErrorKind::Build
             }
-            Self::Context(_) | Self::BadBase { .. } | Self::Assemble(_) | Self::Secret { .. } => {
-                ErrorKind::Build
-            }
+            Self::Context(_) | Self::BadBase { .. } | Self::Assemble(_) => ErrorKind::Build,
             Self::Pull { source, .. } => registry_kind(source, ErrorKind::Build),
             Self::Step { source: StepError::Pull { source, .. }, .. } => {
                 registry_kind(source, ErrorKind::Build)
             }
+            Self::Step { source, .. } if out_of_space(source) => ErrorKind::Other,
             Self::Step { .. } => ErrorKind::Build,
             Self::Push { source, .. } => registry_kind(source, ErrorKind::Push),
-            Self::Unsupported(_) | Self::Registry(_) => ErrorKind::Usage,
+            Self::Unsupported(_) | Self::Registry(_) | Self::Secret { .. } => ErrorKind::Usage,
             Self::Store(_) | Self::Output { .. } | Self::Cancelled | Self::Internal(_) => ErrorKind::Other,
         }
     }
@@ -210,9 +211,27 @@ impl Error {
         match self {
             Self::Pull { source, .. } | Self::Push { source, .. } => source.hint(),
             Self::Step { source: StepError::Pull { source, .. }, .. } => source.hint(),
+            Self::Step { source, .. } if out_of_space(source) => Some(
+                "the file system of the state directory is full: free some space, or name another place with \
+                 CORACLE_STATE_DIR or --state-dir"
+                    .to_owned(),
+            ),
             _ => None,
         }
     }
+}
+
+/// The machine's fault, not the Dockerfile's.
+fn out_of_space(error: &StepError) -> bool {
+    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = next {
+        let io = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+        if matches!(io, Some(std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded)) {
+            return true;
+        }
+        next = error.source();
+    }
+    false
 }
 
 fn registry_kind(error: &registry::Error, otherwise: ErrorKind) -> ErrorKind {

@@ -41,14 +41,14 @@ pub(super) async fn export(
     image: Image,
 ) -> Result<Outcome, Error> {
     let names: Vec<Reference> = request.destinations.iter().map(|d| d.reference.clone()).collect();
-    let keep = !request.push || !request.outputs.is_empty();
-    if keep {
+    // A pushed image whose base was never downloaded is not worth the download;
+    // the layout names complete images only.
+    if !request.push || !request.outputs.is_empty() {
         for layer in &result.chain.0 {
             site.materials.blob(layer).await.map_err(|error| export_failed(site, error))?;
         }
-        let image = image.clone();
-        store(site, names.clone(), image).await?;
     }
+    store(site, names.clone(), image.clone()).await?;
     for output in &request.outputs {
         write(site, output.clone(), names.clone(), image.clone()).await?;
     }
@@ -85,10 +85,13 @@ async fn store(site: &Arc<Site>, names: Vec<Reference>, image: Image) -> Result<
     }
 }
 
-/// An image without a name is kept as blobs: its digest finds it.
+/// An image without a name, or without some of its layers, is kept as blobs:
+/// its digest finds it.
 fn keep_image(store: &Store, names: &[Reference], image: &Image) -> Result<(), store::Error> {
     store.put_blob(image.config_bytes())?;
     store.put_blob(&image.manifest().to_bytes())?;
+    let complete = image.layers().iter().all(|layer| store.has_blob(&layer.digest, layer.size));
+    let names = if complete { names } else { &[] };
     names.iter().try_for_each(|name| store.image_put(name, image))
 }
 

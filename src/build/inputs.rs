@@ -1,9 +1,12 @@
 //! The digests of what steps read from outside, and the recipe keys that follow.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use super::bases::Bases;
 use super::error::{Error, StepError};
 use crate::context::{self, DirectoryContext, Owners, SelectOptions, Selection, SourceTree};
-use crate::image::Digest;
+use crate::image::{Digest, Platform};
 use crate::plan::{
     self, BuildPlan, CopyFrom, CopyOp, CopySource, Mount, MountSource, Op, RunOp, StageBase, StageId, Step,
     StepKey,
@@ -23,7 +26,7 @@ pub(super) struct StageKeys {
 pub(super) fn recipe_keys(
     plan: &BuildPlan,
     bases: &Bases,
-    context: Option<&DirectoryContext>,
+    contexts: &Contexts,
     draw: &dyn Fn(&Step, StepError) -> Error,
 ) -> Result<Vec<StageKeys>, Error> {
     let mut keys: Vec<StageKeys> = Vec::with_capacity(plan.stages.len());
@@ -35,7 +38,7 @@ pub(super) fn recipe_keys(
         };
         let mut steps = Vec::with_capacity(stage.steps.len());
         for step in &stage.steps {
-            let inputs = Inputs { bases, context, platform: &stage.platform, keys: &keys };
+            let inputs = Inputs { bases, contexts, keys: &keys };
             let digests = inputs.of_step(step).map_err(|error| draw(step, error))?;
             let key = plan::recipe_key(&parent, step, &digests);
             if !matches!(step.op, Op::Config) {
@@ -48,10 +51,24 @@ pub(super) fn recipe_keys(
     Ok(keys)
 }
 
+/// The directories that steps read.
+pub(super) struct Contexts {
+    pub(super) main: Option<Arc<DirectoryContext>>,
+    /// `--build-context name=directory`.
+    pub(super) named: BTreeMap<String, Arc<DirectoryContext>>,
+    /// What images of `--from` are for.
+    pub(super) platform: Platform,
+}
+
+impl Contexts {
+    fn named(&self, name: &str) -> Result<&Arc<DirectoryContext>, StepError> {
+        self.named.get(name).ok_or_else(no_context)
+    }
+}
+
 struct Inputs<'a> {
     bases: &'a Bases,
-    context: Option<&'a DirectoryContext>,
-    platform: &'a crate::image::Platform,
+    contexts: &'a Contexts,
     keys: &'a [StageKeys],
 }
 
@@ -66,16 +83,21 @@ impl Inputs<'_> {
 
     fn of_copy(&self, op: &CopyOp) -> Result<Vec<Digest>, StepError> {
         match &op.from {
-            CopyFrom::Context => match self.context {
-                Some(context) => digest_sources(context, op, Owners::Ignore).map(|digest| vec![digest]),
+            CopyFrom::Context => match &self.contexts.main {
+                Some(context) => {
+                    digest_sources(context.as_ref(), op, Owners::Ignore).map(|digest| vec![digest])
+                }
                 None if op.sources.iter().all(|source| matches!(source, CopySource::Inline { .. })) => {
                     Ok(Vec::new())
                 }
-                None => Err(StepError::Unsupported("there is no build context to copy from".to_owned())),
+                None => Err(no_context()),
             },
             CopyFrom::Stage(id) => Ok(vec![self.stage(*id)]),
             CopyFrom::Image(reference) => Ok(vec![self.image(reference)]),
-            CopyFrom::Named(name) => Err(named(name)),
+            CopyFrom::Named(name) => {
+                let context = self.contexts.named(name)?;
+                digest_sources(context.as_ref(), op, Owners::Ignore).map(|digest| vec![digest])
+            }
         }
     }
 
@@ -85,10 +107,12 @@ impl Inputs<'_> {
             // What a cache mount holds never counts: it may be empty at any time.
             let Mount::Bind(bind) = mount else { continue };
             digests.push(match &bind.from {
-                MountSource::Context => self.context_below(&bind.source)?,
+                MountSource::Context => {
+                    context_below(self.contexts.main.as_deref().ok_or_else(no_context)?, &bind.source)?
+                }
                 MountSource::Stage(id) => self.stage(*id),
                 MountSource::Image(reference) => self.image(reference),
-                MountSource::Named(name) => return Err(named(name)),
+                MountSource::Named(name) => context_below(self.contexts.named(name)?, &bind.source)?,
                 MountSource::Empty => Digest::of("empty"),
             });
         }
@@ -100,24 +124,20 @@ impl Inputs<'_> {
     }
 
     fn image(&self, reference: &crate::image::Reference) -> Digest {
-        let key = (reference.clone(), self.platform.clone());
+        let key = (reference.clone(), self.contexts.platform.clone());
         self.bases.configs.get(&key).map_or_else(|| Digest::of(reference.to_string()), |base| base.digest)
-    }
-
-    fn context_below(&self, source: &str) -> Result<Digest, StepError> {
-        let Some(context) = self.context else {
-            return Err(StepError::Unsupported("there is no build context to mount".to_owned()));
-        };
-        let selection =
-            context::select(context, &[source], &SelectOptions::default()).map_err(StepError::Source)?;
-        context::digest(context, &selection, Owners::Ignore).map_err(StepError::Source)
     }
 }
 
-fn named(name: &str) -> StepError {
-    StepError::Unsupported(format!(
-        "the named context `{name}` cannot be read yet: only images and stages can"
-    ))
+fn context_below(context: &DirectoryContext, source: &str) -> Result<Digest, StepError> {
+    let selection =
+        context::select(context, &[source], &SelectOptions::default()).map_err(StepError::Source)?;
+    context::digest(context, &selection, Owners::Ignore).map_err(StepError::Source)
+}
+
+/// A COPY or mount of a context that is not there.
+pub(super) fn no_context() -> StepError {
+    StepError::Unsupported("there is no build context to read from".to_owned())
 }
 
 /// The digest of everything a COPY reads from `tree`: its content key's input,

@@ -49,6 +49,7 @@ pub use request::{
 };
 
 use bases::Bases;
+use inputs::Contexts;
 use material::Materials;
 use run::Surroundings;
 use stage::{Site, StageResult};
@@ -86,8 +87,12 @@ pub async fn build(request: BuildRequest, workshop: &Workshop) -> Result<Outcome
     let dockerfile = source::parse(&found, reporter.as_ref())?;
     let store = Arc::new(Store::open(&workshop.state_dir, &id_map_name(&workshop.entered.id_map))?);
     let unfinished = store.build_directory()?;
-    let context = source::open_context(&request, &found, &store)?;
     let options = plan_options(&request);
+    let contexts = Contexts {
+        main: source::open_context(&request, &found, &store)?.map(Arc::new),
+        named: source::open_named(&request, &store)?,
+        platform: options.platform.clone(),
+    };
     let client = Arc::new(registry_client(workshop, &unfinished)?);
 
     let work = async {
@@ -96,9 +101,9 @@ pub async fn build(request: BuildRequest, workshop: &Workshop) -> Result<Outcome
         let ((), (plan, bases)) = futures_util::try_join!(checked, planned)?;
         let record_key = metadata::Key::from_bytes(store.record_key()?);
         let materials = Materials::new(store, Arc::clone(&client), unfinished.path().to_owned(), record_key);
-        let site = site(&request, workshop, &dockerfile, plan, bases, context, materials)?;
+        let site = site(&request, workshop, &dockerfile, plan, bases, contexts, materials)?;
         let result = schedule::run(Arc::clone(&site)).await?;
-        if let Some(context) = &site.context {
+        for context in site.contexts.main.iter().chain(site.contexts.named.values()) {
             context.save_stat_index().map_err(Error::Context)?;
         }
         let image = finish_image(&request, &site, &result);
@@ -187,14 +192,17 @@ fn site(
     dockerfile: &Dockerfile,
     plan: BuildPlan,
     bases: Bases,
-    context: Option<crate::context::DirectoryContext>,
+    contexts: Contexts,
     materials: Materials,
 ) -> Result<Arc<Site>, Error> {
     let source = dockerfile.source.clone();
-    let keys = inputs::recipe_keys(&plan, &bases, context.as_ref(), &|step, error| {
+    let keys = inputs::recipe_keys(&plan, &bases, &contexts, &|step, error| {
         let span = step.span.unwrap_or(step.from_span);
-        let place =
-            crate::dockerfile::Diagnostic::error(span, "this step cannot work".to_owned()).render(&source);
+        let place = crate::dockerfile::Diagnostic::error(
+            span,
+            format!("`{}` cannot work", stage::first_words(&step.text)),
+        )
+        .render(&source);
         Error::Step { place, source: error }
     })?;
     let mut first_step = Vec::new();
@@ -209,7 +217,7 @@ fn site(
     Ok(Arc::new(Site {
         keys,
         bases,
-        context,
+        contexts,
         source,
         materials,
         sandbox: sandbox::sandbox(&workshop.entered),

@@ -56,13 +56,9 @@ pub(super) async fn content(work: &Work, op: &RunOp) -> Result<Vec<Digest>, Step
         let read = as_copy(bind);
         digests.push(match &bind.from {
             MountSource::Empty => Digest::of("empty"),
-            MountSource::Context => match &work.site.context {
-                Some(context) => inputs::digest_sources(context, &read, Owners::Ignore)?,
-                None => return Err(copy_step::no_context()),
-            },
-            MountSource::Stage(_) | MountSource::Image(_) | MountSource::Named(_) => {
-                let tree = copy_step::source_tree(work, &read.from).await?;
-                inputs::digest_sources(&tree, &read, Owners::Count)?
+            _ => {
+                let source = copy_step::source(work, &read.from).await?.ok_or_else(inputs::no_context)?;
+                inputs::digest_sources(source.tree.as_ref(), &read, source.owners)?
             }
         });
     }
@@ -111,22 +107,15 @@ async fn bind_spec(work: &Work, bind: &BindMount, own: PathBuf) -> Result<MountS
 /// with the same owners, links and limits as COPY.
 async fn show(work: &Work, bind: &BindMount, own: &Path, tree: &Path) -> Result<(), StepError> {
     let op = as_copy(bind);
-    let from = match bind.from {
-        MountSource::Context => None,
-        _ => Some(copy_step::source_tree(work, &op.from).await?),
-    };
+    let source = copy_step::source(work, &op.from).await?.ok_or_else(inputs::no_context)?;
     let site: Arc<Site> = Arc::clone(&work.site);
     let (own, into) = (own.to_owned(), tree.to_owned());
     blocking(move || {
         let options = PackOptions { compression: Compression::None, ..site.pack.clone() };
         let mut writer = LayerWriter::create(&own, options).map_err(StepError::Layer)?;
-        let source: &dyn crate::context::SourceTree = match (&from, &site.context) {
-            (Some(tree), _) => tree,
-            (None, Some(context)) => context,
-            (None, None) => return Err(copy_step::no_context()),
-        };
-        let Some(selection) = inputs::pick(source, &op)? else { return Ok(()) };
-        let picked = [Picked::Selection { tree: source, selection, keep_owner: from.is_some() }];
+        let Some(selection) = inputs::pick(source.tree.as_ref(), &op)? else { return Ok(()) };
+        let keep_owner = source.owners == Owners::Count;
+        let picked = [Picked::Selection { tree: source.tree.as_ref(), selection, keep_owner }];
         let base = Stack::new(Vec::new());
         let target = Target { base: &base, owner: None, now: site.now };
         copy::write_layer(&op, &picked, &target, &mut writer).map_err(StepError::Copy)?;

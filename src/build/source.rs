@@ -1,13 +1,16 @@
 //! What the user handed in: the Dockerfile's text, its context, its ignore file.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::error::Error;
 use super::request::{BuildRequest, ContextSource, DockerfileSource};
 use crate::context::{self, DirectoryContext};
 use crate::dockerfile::{self, Diagnostic, Dockerfile, Severity, Source};
+use crate::plan::NamedContext;
 use crate::progress::Reporter;
 use crate::store::Store;
 
@@ -98,4 +101,21 @@ pub(super) fn open_context(
     let identity = directory.canonicalize().unwrap_or_else(|_| directory.clone());
     let index = store.stat_index_path(&identity);
     DirectoryContext::open(directory, ignore, Some(&index)).map(Some).map_err(Error::Context)
+}
+
+/// Opens the directories of `--build-context`, each with an ignore file of its own.
+pub(super) fn open_named(
+    request: &BuildRequest,
+    store: &Store,
+) -> Result<BTreeMap<String, Arc<DirectoryContext>>, Error> {
+    let mut named = BTreeMap::new();
+    for (name, context) in &request.named_contexts {
+        let NamedContext::Directory(directory) = context else { continue };
+        let ignore = context::ignore_file(directory, None).map_err(Error::Context)?;
+        let identity = directory.canonicalize().unwrap_or_else(|_| directory.clone());
+        let index = store.stat_index_path(&identity);
+        let opened = DirectoryContext::open(directory, ignore, Some(&index)).map_err(Error::Context)?;
+        named.insert(name.clone(), Arc::new(opened));
+    }
+    Ok(named)
 }

@@ -8,15 +8,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::bases::Bases;
 use super::error::{Error, StepError};
-use super::inputs::{self, StageKeys};
+use super::inputs::{self, Contexts, StageKeys};
 use super::material::{Chain, ChainLayer, Locks, Materials};
 use super::run::Surroundings;
 use super::{copy_step, mounts, run_step, workdir_step};
-use crate::context::{DirectoryContext, Owners};
 use crate::dockerfile::{Diagnostic, Source};
 use crate::image::{Digest, History, ImageBuilder, ImageConfig};
 use crate::layer::{LayerWriter, PackOptions, PackedLayer};
-use crate::plan::{self, BuildPlan, CopyFrom, CopyOp, Op, Stage, StageBase, StageId, Step};
+use crate::plan::{self, BuildPlan, CopyOp, Op, Stage, StageBase, StageId, Step};
 use crate::progress::{Event, Reporter, StepId, StepOutcome};
 use crate::rootfs::Rootfs;
 use crate::sandbox::{Sandbox, Storage};
@@ -27,7 +26,7 @@ pub(super) struct Site {
     pub(super) plan: BuildPlan,
     pub(super) bases: Bases,
     pub(super) keys: Vec<StageKeys>,
-    pub(super) context: Option<DirectoryContext>,
+    pub(super) contexts: Contexts,
     pub(super) source: Source,
     pub(super) materials: Materials,
     pub(super) sandbox: Box<dyn Sandbox>,
@@ -241,15 +240,9 @@ impl Work {
     }
 
     async fn copied_content(&self, op: &CopyOp) -> Result<Vec<Digest>, StepError> {
-        match &op.from {
-            CopyFrom::Context => {
-                let Some(context) = &self.site.context else { return Ok(Vec::new()) };
-                Ok(vec![inputs::digest_sources(context, op, Owners::Ignore)?])
-            }
-            _ => {
-                let tree = copy_step::source_tree(self, &op.from).await?;
-                Ok(vec![inputs::digest_sources(&tree, op, Owners::Count)?])
-            }
+        match copy_step::source(self, &op.from).await? {
+            Some(source) => Ok(vec![inputs::digest_sources(source.tree.as_ref(), op, source.owners)?]),
+            None => Ok(Vec::new()),
         }
     }
 
@@ -323,7 +316,7 @@ impl Site {
 }
 
 /// The start of an instruction, for a message.
-fn first_words(text: &str) -> String {
+pub(super) fn first_words(text: &str) -> String {
     const LIMIT: usize = 60;
     if text.chars().count() <= LIMIT {
         return text.to_owned();

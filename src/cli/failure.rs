@@ -80,7 +80,9 @@ impl Failure {
 /// above already ends with is left out: transparent wrappers say nothing new.
 pub(super) fn chain(error: &dyn Error) -> String {
     let mut last = error.to_string();
-    let mut text = format!("error: {last}\n");
+    // What draws a line of a Dockerfile says `error:` behind the place.
+    let drawn = last.lines().next().is_some_and(|line| line.contains(": error: "));
+    let mut text = if drawn { format!("{last}\n") } else { format!("error: {last}\n") };
     let mut next = error.source();
     while let Some(cause) = next {
         let line = cause.to_string();

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 use super::Network;
-use crate::dockerfile::Diagnostic;
+use crate::dockerfile::{Diagnostic, Span};
 use crate::image::{Digest, ImageConfig, Platform, Reference};
 
 /// Everything outside the Dockerfile that a plan depends on.
@@ -65,6 +65,8 @@ pub struct Outline {
     /// Every image that is needed for FROM, COPY --from and RUN --mount=from, sorted.
     /// Those whose config is known already are in here too.
     pub bases: Vec<(Reference, Platform)>,
+    /// The FROM lines that need one, for messages about it.
+    pub places: BTreeMap<(Reference, Platform), Span>,
     /// Warnings so far; [`resolve`](super::resolve) says them again, with those that need the bases.
     pub diagnostics: Vec<Diagnostic>,
 }

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use super::draft::{Draft, Site};
 use super::globals::Globals;
-use super::graph::{Base, Graph};
+use super::graph::{Base, Graph, Node};
 use super::op::{BuildPlan, Stage, StageId};
 use super::options::{Bases, Options, Outline, PlanError};
 use super::report::{self, Report};
-use crate::dockerfile::{Diagnostic, Dockerfile};
+use crate::dockerfile::{Diagnostic, Dockerfile, Span};
 use crate::image::{Platform, Reference};
 
 /// Which images the target needs, given the configs `known` so far.
@@ -24,7 +24,7 @@ pub fn outline(dockerfile: &Dockerfile, options: &Options, known: &Bases) -> Res
     let checks = report::checks(dockerfile, options, &mut report);
     let draft = Drafted::of(dockerfile, options, known, &mut report)?;
     let diagnostics = report.finish(&checks).map_err(PlanError::Diagnostics)?;
-    Ok(Outline { bases: draft.bases(options), diagnostics })
+    Ok(Outline { bases: draft.bases(options), places: draft.places(), diagnostics })
 }
 
 /// The plan and what is to be warned about, once [`outline`] needs nothing more.
@@ -98,6 +98,15 @@ impl<'a> Drafted<'a> {
         bases.sort();
         bases.dedup();
         bases
+    }
+
+    fn places(&self) -> BTreeMap<(Reference, Platform), Span> {
+        let nodes = self.graph.needed.iter().map(|stage| &self.graph.nodes[*stage]);
+        let place = |node: &Node<'_>| match &node.base {
+            Base::Image(reference) => Some(((reference.clone(), node.platform.clone()), node.ast.from.span)),
+            _ => None,
+        };
+        nodes.filter_map(place).collect()
     }
 
     fn images(&self, options: &Options) -> Vec<(Reference, Platform)> {
