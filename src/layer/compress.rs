@@ -30,6 +30,15 @@ impl Compression {
     }
 }
 
+/// Level 2. Measured with this writer, hashing and reading included, on 400 MB
+/// of programs and text (MB per CPU second, part of the size left):
+///
+/// | 1 | 2 | 3 | 4 | 5 | 6 |
+/// |---|---|---|---|---|---|
+/// | 138, 0.465 | 106, 0.384 | 88, 0.369 | 77, 0.363 | 69, 0.358 | 60, 0.357 |
+///
+/// Level 1 saves a third of the time and costs a fifth more bytes, which every
+/// push and every pull then carries; from 3 on the bytes hardly shrink.
 impl Default for Compression {
     fn default() -> Self {
         Self::Gzip { level: 2 }

@@ -38,7 +38,11 @@ pub(super) fn with_tar<R: Read + Send, T>(
     })
 }
 
-fn decoder<'a>(blob: impl Read + Send + 'a, media_type: &str) -> Result<Box<dyn Read + Send + 'a>, Error> {
+/// The tar bytes of a blob. The media type only tells what an empty one lacks.
+pub(super) fn decoder<'a>(
+    blob: impl Read + Send + 'a,
+    media_type: &str,
+) -> Result<Box<dyn Read + Send + 'a>, Error> {
     let mut blob = blob;
     let mut start = Vec::new();
     blob.by_ref().take(4).read_to_end(&mut start).map_err(Error::ReadBlob)?;

@@ -36,6 +36,6 @@ pub use entry::{Entry, Kind, is_bookkeeping};
 pub use error::Error;
 pub use index::EntryIndex;
 pub use pack::{LayerWriter, PackOptions, PackedLayer};
-pub use read::{index, read_files};
+pub use read::{index, is_archive, read_files};
 pub use stack::{Found, Resolved, Stack};
 pub use unpack::{Below, LowerTrees, UnpackOptions, Unpacked, unpack};

@@ -87,9 +87,10 @@ pub(super) fn bytes(path: &Path) -> &[u8] {
     path.as_os_str().as_bytes()
 }
 
-/// A name for an error message: hostile ones may have a megabyte.
+/// A name for an error message: hostile ones may have a megabyte, or codes
+/// that a terminal obeys.
 fn shortened(name: &[u8]) -> PathBuf {
-    to_path(&name[..name.len().min(256)])
+    PathBuf::from(name[..name.len().min(256)].escape_ascii().to_string())
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::image::Digest;
 
-use super::decompress::with_tar;
+use super::decompress::{decoder, with_tar};
 use super::index_builder::IndexBuilder;
 use super::tar_stream::{Item, TarStream};
 use super::{EntryIndex, Error, Kind};
@@ -28,6 +28,22 @@ pub fn index(blob: impl Read + Send, media_type: &str) -> Result<(EntryIndex, Di
         Ok(builder)
     })?;
     Ok((builder.finish()?, diff_id))
+}
+
+/// Whether a file is a tar, plain or compressed as layers are: what ADD
+/// unpacks. Decided by its first header, as Docker does.
+///
+/// # Errors
+/// When it cannot be read; a damaged archive is none.
+pub fn is_archive(file: impl Read + Send) -> Result<bool, Error> {
+    let decoder = decoder(file, "")?;
+    match TarStream::new(decoder).next_item() {
+        Ok(item) => Ok(item.is_some()),
+        Err(Error::ReadBlob(source)) if source.raw_os_error().is_some() => Err(Error::ReadBlob(source)),
+        Err(Error::ReadBlob(_) | Error::Malformed(_) | Error::Truncated { .. }) => Ok(false),
+        // Only an archive can hold what we refuse.
+        Err(_) => Ok(true),
+    }
 }
 
 /// The bytes of some regular files of a layer (`etc/passwd`), as far as it has

@@ -150,6 +150,16 @@ impl Stack {
         children
     }
 
+    /// All names of the file at this path, itself included, sorted: more than
+    /// one when there are hard links. A name that a higher layer replaced no
+    /// longer counts. Looks at every path of the chain.
+    pub fn names(&self, path: &Path) -> Vec<PathBuf> {
+        let Ok(at) = self.locate(bytes(path)) else { return Vec::new() };
+        let data = self.slots[at].data;
+        let same = self.slots.iter().filter(|slot| slot.data == data);
+        same.map(|slot| to_path(self.name(*slot))).collect()
+    }
+
     /// Everything there is, sorted by path.
     pub fn iter(&self) -> impl Iterator<Item = Found> + '_ {
         self.slots.iter().map(|slot| self.found(*slot))
@@ -278,7 +288,7 @@ impl Stack {
         if self.slots.is_empty() {
             return moves;
         }
-        for at in (0..layer.len()).filter(|at| layer.is_implicit(*at)) {
+        for at in (0..layer.len()).filter(|at| borrows(layer, *at)) {
             let path = to_path(layer.path_at(at));
             if matches!(self.kind(&path), Some(Kind::Symlink { .. }))
                 && let Ok(resolved) = self.resolve(&path, true)
@@ -304,8 +314,8 @@ fn keeps_below(kind: &Kind) -> bool {
 /// `None` when the moved names contradict each other: then they stay.
 fn relocate(layer: &EntryIndex, moves: &[(PathBuf, PathBuf)]) -> Option<EntryIndex> {
     let moved = |path: &Path| {
-        let rest = |from: &Path| path.strip_prefix(from).ok().filter(|rest| !rest.as_os_str().is_empty());
-        moves.iter().rev().find_map(|(from, to)| rest(from).map(|rest| to.join(rest)))
+        let real = |(from, to): &(PathBuf, PathBuf)| Some(joined(to, path.strip_prefix(from).ok()?));
+        moves.iter().rev().find_map(real)
     };
     let mut builder = IndexBuilder::default();
     for at in (0..layer.len()).filter(|at| !layer.is_implicit(*at)) {
@@ -325,6 +335,11 @@ fn relocate(layer: &EntryIndex, moves: &[(PathBuf, PathBuf)]) -> Option<EntryInd
         }
     }
     builder.finish().ok()
+}
+
+/// `Path::join`, which would end the directory itself in a slash.
+fn joined(directory: &Path, rest: &Path) -> PathBuf {
+    if rest.as_os_str().is_empty() { directory.to_owned() } else { directory.join(rest) }
 }
 
 fn implied_root() -> Found {

@@ -43,8 +43,11 @@ pub(super) struct TarStream<R> {
 struct Extensions {
     path: Option<Vec<u8>>,
     link: Option<Vec<u8>>,
-    pax: Vec<(Vec<u8>, Vec<u8>)>,
+    pax: Vec<PaxRecord>,
 }
+
+/// Key and value.
+type PaxRecord = (Vec<u8>, Vec<u8>);
 
 impl<R: Read> TarStream<R> {
     pub(super) fn new(reader: R) -> Self {
@@ -309,7 +312,7 @@ impl Extensions {
 }
 
 /// Records of the form `LENGTH KEY=VALUE\n`, the length counting all of it.
-fn parse_pax(mut bytes: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Error> {
+fn parse_pax(mut bytes: &[u8]) -> Result<Vec<PaxRecord>, Error> {
     let mut records = Vec::new();
     while !bytes.is_empty() {
         let (key, value, rest) =

@@ -6,6 +6,8 @@
 
 use std::sync::Arc;
 
+use proptest::prelude::*;
+
 use super::super::index_builder::IndexBuilder;
 use super::super::tar_stream::Item;
 use super::*;
@@ -133,6 +135,9 @@ fn names_through_lower_links_are_moved() {
     get(&[usr, "lib/b"], "usr/lib", "dir 0/0");
     get(&[usr, "lib/x/y"], "usr/lib/x/y", "file 1/1");
     get(&[usr, "-lib/a"], "usr/lib/a", "-");
+    get(&[usr, "!lib"], "usr/lib/a", "-");
+    get(&[usr, "!lib"], "usr/lib", "dir 0/0");
+    get(&[usr, "!lib"], "lib", "link 0/0");
     get(&[usr, "c=lib/a"], "c", "file 1/0");
     get(&[usr, "lib/ lib/b"], "lib/b", "file 1/1");
     get(&[usr, "lib/ lib/b"], "lib", "dir 1/1");
@@ -230,6 +235,86 @@ fn children_are_merged_and_sorted() {
     check(&["a"], "a", "");
     check(&["a"], "missing", "");
     check(&["a/b/c"], "", "a");
+}
+
+#[test]
+fn names_of_a_file() {
+    let check = |layers: &[&str], path: &str, expected: &str| {
+        let names = stack(layers).names(Path::new(path));
+        let names: Vec<_> = names.iter().map(|name| name.to_string_lossy()).collect();
+        assert_eq!(names.join(" "), expected, "{path} in {layers:?}");
+    };
+    check(&["a b=a c"], "a", "a b");
+    check(&["a b=a c"], "b", "a b");
+    check(&["a b=a c"], "c", "c");
+    check(&["a b=a", "a"], "b", "b");
+    check(&["a b=a", "-a d=b"], "d", "b d");
+    check(&["a"], "x", "");
+}
+
+/// What a path is, and which layer described it (0 for directories nobody did).
+type Model = BTreeMap<PathBuf, (bool, u32)>;
+
+/// A layer applied as the image spec says it: first what it deletes, then what
+/// it adds.
+fn apply_layer(model: &mut Model, layer: &EntryIndex) {
+    for entry in layer.iter() {
+        let keep_below = matches!(entry.kind, Kind::Directory { opaque: false });
+        let keep = entry.kind.is_directory();
+        model.retain(|path, (is_directory, _)| {
+            let below = path != &entry.path && path.starts_with(&entry.path);
+            let replaced = path == &entry.path && !(keep && *is_directory);
+            !(replaced || (below && !keep_below))
+        });
+    }
+    for entry in layer.iter() {
+        // The directory of a deletion exists too, as in an overlay upper.
+        for above in entry.path.ancestors().skip(1).filter(|above| !above.as_os_str().is_empty()) {
+            let found = model.entry(above.to_owned()).or_insert((true, 0));
+            if !found.0 {
+                *found = (true, 0);
+            }
+        }
+        if entry.kind != Kind::Whiteout {
+            model.insert(entry.path.clone(), (entry.kind.is_directory(), entry.uid));
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn agrees_with_the_spec_word_by_word(
+        layers in prop::collection::vec(prop::collection::vec("-?[abc](/[abc]){0,2}(/|/!)?", 0..8), 1..5)
+    ) {
+        let mut stack = Stack::default();
+        let mut model = Model::new();
+        for (number, words) in layers.iter().enumerate() {
+            let mut builder = IndexBuilder::default();
+            for word in words {
+                let word = if word.starts_with('-') { word.trim_end_matches(['/', '!']) } else { word };
+                // A file as a parent is an error, and no entry.
+                drop(builder.apply(item(word, number + 1)));
+            }
+            let layer = Arc::new(builder.finish().unwrap());
+            apply_layer(&mut model, &layer);
+            stack.push(layer);
+        }
+        let found: Model = stack
+            .iter()
+            .map(|found| (found.entry.path, (found.entry.kind.is_directory(), found.entry.uid)))
+            .collect();
+        prop_assert_eq!(found, model, "{:?}", layers);
+    }
+}
+
+#[test]
+fn rooms_of_other_threads_can_use_them() {
+    fn check<T: Send + Sync>() {}
+    fn check_send<T: Send>() {}
+    check::<Stack>();
+    check::<EntryIndex>();
+    check_send::<LayerWriter>();
+    check::<Error>();
 }
 
 #[test]

@@ -112,7 +112,7 @@ fn gnu_and_pax_dialects() {
     assert_eq!(bench.word("gnu"), "f600:");
     assert_eq!(bench.word("café"), "f644:pax");
     assert_eq!(bench.word("kept"), "f644:");
-    assert_eq!(bench.word("v7"), "d755");
+    assert_eq!(bench.word("v7"), "d644");
     let mtime = |path: &str| unpacked.index.get(Path::new(path)).unwrap().mtime;
     assert_eq!((mtime("gnu"), mtime("café"), mtime("blank")), (-7, 12, 1_000));
     assert_eq!(fs::metadata(bench.root().join("café")).unwrap().mtime(), 12);
@@ -170,6 +170,8 @@ fn whiteouts_and_opaque_marks() {
     check(tar().directory("d").file("d/.wh..wh..opq", ""), "d", "d755!");
     check(tar().file("d/x", "").file("d/.wh..wh..opq", ""), "d", "d755!");
     check(tar().file("d/x", "").file("d/.wh..wh..opq", ""), "d/x", "f644:");
+    check(tar().file("d/.wh.a", "").file("d/.wh..wh..opq", ""), "d/a", "nothing");
+    check(tar().file("d/.wh..wh..opq", "").file("d/.wh.a", ""), "d/a", "nothing");
     check(tar().file(".wh.a", "").file("a", "new"), "a", "f644:new");
     check(tar().file("a", "new").file(".wh.a", ""), "a", "f644:new");
     check(tar().file(".wh.a", "").directory("a"), "a", "d755!");
@@ -325,6 +327,13 @@ fn hidden_layers_are_not_asked() {
 }
 
 #[test]
+fn an_opaque_root_hides_name_by_name() {
+    let (bench, unpacked) = over(lower(), RawTar::default().file(".wh..wh..opq", "").file("usr/new", "x"));
+    assert_eq!([bench.word("tmp"), bench.word("lib"), bench.word("usr")], ["w", "w", "d755!"]);
+    assert!(unpacked.looked_below);
+}
+
+#[test]
 fn hard_links_to_files_below_copy_them_up() {
     for target in ["usr/lib/libc.so", "lib/libc.so"] {
         let (bench, unpacked) = over(lower(), RawTar::default().hardlink("c", target));
@@ -335,6 +344,21 @@ fn hard_links_to_files_below_copy_them_up() {
     }
     let (bench, _) = over(lower(), RawTar::default().hardlink("l", "lib"));
     assert_eq!((bench.word("l"), bench.word("lib")), ("l:usr/lib".into(), "l:usr/lib".into()));
+}
+
+#[test]
+fn archives_are_told_from_other_files() {
+    let check = |file: &[u8], expected: bool| assert_eq!(is_archive(file).unwrap(), expected);
+    check(&small(), true);
+    check(&gzip(&small()), true);
+    check(&zstd::encode_all(&small()[..], 1).unwrap(), true);
+    check(&RawTar::default().file("../x", "").done(), true);
+    check(b"", false);
+    check(b"plain text", false);
+    check(&[0; 2048], false);
+    check(&[b'x'; 2048], false);
+    check(&gzip(b"not a tar"), false);
+    check(&[0x1f, 0x8b, 8, 0, 1], false);
 }
 
 #[test]
