@@ -288,7 +288,7 @@ impl Stack {
         if self.slots.is_empty() {
             return moves;
         }
-        for at in (0..layer.len()).filter(|at| layer.is_implicit(*at)) {
+        for at in (0..layer.len()).filter(|at| borrows(layer, *at)) {
             let path = to_path(layer.path_at(at));
             if matches!(self.kind(&path), Some(Kind::Symlink { .. }))
                 && let Ok(resolved) = self.resolve(&path, true)
@@ -314,8 +314,8 @@ fn keeps_below(kind: &Kind) -> bool {
 /// `None` when the moved names contradict each other: then they stay.
 fn relocate(layer: &EntryIndex, moves: &[(PathBuf, PathBuf)]) -> Option<EntryIndex> {
     let moved = |path: &Path| {
-        let rest = |from: &Path| path.strip_prefix(from).ok().filter(|rest| !rest.as_os_str().is_empty());
-        moves.iter().rev().find_map(|(from, to)| rest(from).map(|rest| to.join(rest)))
+        let real = |(from, to): &(PathBuf, PathBuf)| Some(joined(to, path.strip_prefix(from).ok()?));
+        moves.iter().rev().find_map(real)
     };
     let mut builder = IndexBuilder::default();
     for at in (0..layer.len()).filter(|at| !layer.is_implicit(*at)) {
@@ -335,6 +335,11 @@ fn relocate(layer: &EntryIndex, moves: &[(PathBuf, PathBuf)]) -> Option<EntryInd
         }
     }
     builder.finish().ok()
+}
+
+/// `Path::join`, which would end the directory itself in a slash.
+fn joined(directory: &Path, rest: &Path) -> PathBuf {
+    if rest.as_os_str().is_empty() { directory.to_owned() } else { directory.join(rest) }
 }
 
 fn implied_root() -> Found {

@@ -116,6 +116,13 @@ impl<'a> Tree<'a> {
     /// Gives the directories their metadata, the deepest first. Whether the
     /// layers below had a say in the tree.
     pub(super) fn finish(mut self) -> Result<bool, Error> {
+        if self.opaque.remove(Path::new("")) {
+            self.hide_lower_root()?;
+        }
+        for path in std::mem::take(&mut self.opaque) {
+            let place = self.reopen(&path)?;
+            drop_whiteouts(&place.handle).map_err(|errno| refused(&path, "remove", errno))?;
+        }
         let mut parent: Option<Place> = None;
         for (path, directory) in std::mem::take(&mut self.directories).into_iter().rev() {
             let Some((above, name)) = split(&path) else {
@@ -132,6 +139,24 @@ impl<'a> Tree<'a> {
             parent = Some(place);
         }
         Ok(self.looked_below)
+    }
+
+    /// Overlay merges the roots of its layers whatever marks they have (measured
+    /// on 6.18), so an opaque root hides what is below it name by name.
+    fn hide_lower_root(&mut self) -> Result<(), Error> {
+        self.looked_below = true;
+        let root = self.root_place();
+        for name in self.below.map_or_else(Vec::new, |below| below.children(Path::new(""))) {
+            let real = PathBuf::from(&name);
+            if self.directories.contains_key(&real) {
+                let handle =
+                    open_directory(&root.handle, &name).map_err(|errno| refused(&real, "open", errno))?;
+                self.hide_below(&Place { handle: Rc::new(handle), path: real })?;
+            } else {
+                make_whiteout(&root.handle, &name, &real)?;
+            }
+        }
+        Ok(())
     }
 
     fn add_root(&mut self, entry: &Entry) -> Result<(), Error> {
@@ -184,10 +209,7 @@ impl<'a> Tree<'a> {
             let handle = open_directory(&place.handle, name).map_err(|errno| failed(entry, "open", errno))?;
             return self.hide_below(&Place { handle: Rc::new(handle), path: real });
         }
-        match rustix::fs::mknodat(&place.handle, name, FileType::CharacterDevice, Mode::empty(), 0) {
-            Ok(()) | Err(Errno::EXIST) => Ok(()),
-            Err(errno) => Err(Error::Whiteout { path: entry.path.clone(), source: errno.into() }),
-        }
+        make_whiteout(&place.handle, name, &entry.path)
     }
 
     fn add_file(
@@ -477,6 +499,14 @@ fn open_directory(parent: &OwnedFd, name: &OsStr) -> rustix::io::Result<OwnedFd>
     rustix::fs::openat(parent, name, DIRECTORY, Mode::empty())
 }
 
+/// Beside anything else of this layer a whiteout says nothing.
+fn make_whiteout(parent: &OwnedFd, name: &OsStr, path: &Path) -> Result<(), Error> {
+    match rustix::fs::mknodat(parent, name, FileType::CharacterDevice, Mode::empty(), 0) {
+        Ok(()) | Err(Errno::EXIST) => Ok(()),
+        Err(errno) => Err(Error::Whiteout { path: path.to_owned(), source: errno.into() }),
+    }
+}
+
 /// Type and, for devices, number; no link is followed.
 fn status(parent: &OwnedFd, name: &OsStr) -> rustix::io::Result<(FileType, u64)> {
     let stat = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
@@ -499,6 +529,25 @@ fn remove(parent: &OwnedFd, name: &OsStr) -> rustix::io::Result<()> {
         }
     }
     rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR)
+}
+
+/// Removes the deletion marks of an opaque directory. They delete nothing, and
+/// overlay, which merges such a directory with no other, would list them as
+/// names that cannot be looked up.
+fn drop_whiteouts(directory: &OwnedFd) -> rustix::io::Result<()> {
+    let mut names = Vec::new();
+    for entry in Dir::read_from(directory)? {
+        let entry = entry?;
+        if matches!(entry.file_type(), FileType::CharacterDevice | FileType::Unknown) {
+            names.push(OsStr::from_bytes(entry.file_name().to_bytes()).to_owned());
+        }
+    }
+    for name in names {
+        if status(directory, &name)? == (FileType::CharacterDevice, 0) {
+            rustix::fs::unlinkat(directory, &name, AtFlags::empty())?;
+        }
+    }
+    Ok(())
 }
 
 fn refused(path: &Path, action: &'static str, errno: Errno) -> Error {

@@ -5,6 +5,7 @@
 //! filesystems/overlayfs.rst, "whiteouts and opaque directories"), and what the
 //! file system refuses to hold lies in a [`metadata::Record`](crate::metadata).
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::BorrowedFd;
@@ -27,6 +28,9 @@ pub trait Below {
     /// as the file it names.
     fn get(&self, path: &Path) -> Option<Entry>;
 
+    /// The names directly below this directory.
+    fn children(&self, directory: &Path) -> Vec<OsString>;
+
     /// The bytes of the regular file at this path.
     ///
     /// # Errors
@@ -45,6 +49,10 @@ pub struct LowerTrees<'a> {
 impl Below for LowerTrees<'_> {
     fn get(&self, path: &Path) -> Option<Entry> {
         self.stack.get(path).map(|found| found.entry)
+    }
+
+    fn children(&self, directory: &Path) -> Vec<OsString> {
+        self.stack.children(directory).into_iter().map(|(name, _)| name).collect()
     }
 
     fn open(&self, path: &Path) -> io::Result<Box<dyn Read + '_>> {

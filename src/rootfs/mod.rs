@@ -1,105 +1,151 @@
-//! rootfs
-#![allow(missing_docs)]
-use crate::{
-    layer::{self, Entry, Kind},
-    metadata, sandbox,
-};
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+//! A tree for a RUN, and what the RUN changed in it, as a layer.
+//!
+//! On overlay storage the layers' trees are stacked and the upper directory is
+//! walked afterwards; on plain storage they are merged into one directory, and
+//! its inodes are compared with how they were. Both lead to the same
+//! [`plan`]: one definition of a change, one order, so the same RUN gives the
+//! same tar on either.
+//!
+//! **A change** is what an image can show: type, mode, owner, time in seconds,
+//! attributes, link target or content. A file that was only copied up, or
+//! written back as it was, is none. Every changed entry comes with its parents
+//! as they truly are. A directory none of whose old names is left is opaque,
+//! else each name that is gone is a whiteout. Names of one file are links of
+//! the first of them, and a group that changed or gained a name comes whole.
+//!
+//! What lies in the tree is a RUN's doing and hostile: it is read through
+//! directory handles, and no link in it is ever followed.
+
+mod before;
+mod disk;
+mod error;
+mod merge;
+mod plan;
+mod scan;
+mod upper;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-#[derive(Clone)]
+
+use crate::layer::{EntryIndex, LayerWriter, PackedLayer, Stack};
+use crate::metadata::Key;
+use crate::sandbox::{Root, Storage};
+
+use before::Before;
+use scan::Snapshot;
+
+pub use error::Error;
+
+/// An unpacked layer.
+#[derive(Clone, Debug)]
 pub struct LayerTree {
+    /// Its files, in overlay form. On plain storage the tree of a layer that
+    /// `previous` packed is not looked at and need not exist.
     pub tree: PathBuf,
-    pub index: Arc<layer::EntryIndex>,
+    /// What it contains.
+    pub index: Arc<EntryIndex>,
 }
-#[derive(Debug, thiserror::Error)]
-#[error("x {0}")]
-pub struct Error(String);
+
+/// The tree of one step.
 pub struct Rootfs {
-    lowers: Vec<PathBuf>,
-    upper: PathBuf,
-    work: PathBuf,
-    stack: layer::Stack,
+    before: Before,
+    scratch: PathBuf,
+    key: Key,
+    kind: Storing,
 }
+
+enum Storing {
+    Overlay {
+        /// Topmost first.
+        lowers: Vec<PathBuf>,
+        packed: bool,
+    },
+    Plain {
+        snapshot: Snapshot,
+    },
+}
+
 impl Rootfs {
+    /// A tree made of `layers`, bottom first. `scratch` is an empty directory
+    /// of this step on the state volume. On plain storage `previous`, the tree
+    /// of an earlier step of the same stage, is taken over: its layers and the
+    /// one it packed must be the first of `layers`; only what is above them is
+    /// added. On overlay `previous` makes no difference.
+    ///
+    /// # Errors
+    /// When the tree cannot be made.
     pub fn prepare(
-        _s: sandbox::Storage,
-        l: &[LayerTree],
-        sc: &Path,
-        _k: &metadata::Key,
-        _p: Option<Rootfs>,
-    ) -> Result<Rootfs, Error> {
-        let (upper, work) = (sc.join("upper"), sc.join("work"));
-        std::fs::create_dir(&upper).map_err(|e| Error(e.to_string()))?;
-        std::fs::create_dir(&work).map_err(|e| Error(e.to_string()))?;
-        Ok(Rootfs {
-            lowers: l.iter().rev().map(|t| t.tree.clone()).collect(),
-            upper,
-            work,
-            stack: layer::Stack::new(l.iter().map(|t| t.index.clone()).collect()),
-        })
+        storage: &Storage,
+        layers: &[LayerTree],
+        scratch: &Path,
+        key: &Key,
+        previous: Option<Self>,
+    ) -> Result<Self, Error> {
+        let stack = Stack::new(layers.iter().map(|layer| Arc::clone(&layer.index)).collect());
+        let trees: Vec<PathBuf> = layers.iter().map(|layer| layer.tree.clone()).collect();
+        let mut before = Before::new(stack, trees);
+        let kind = match storage {
+            Storage::Overlay => upper::prepare(&before, scratch)?,
+            Storage::Plain { .. } => {
+                merge::prepare(&mut before, scratch, previous)?;
+                Storing::Plain { snapshot: Snapshot::take(&scratch.join(ROOT))? }
+            }
+        };
+        Ok(Self { before, scratch: scratch.to_owned(), key: key.clone(), kind })
     }
-    pub fn root(&self) -> sandbox::Root {
-        sandbox::Root::Overlay {
-            lowers: self.lowers.clone(),
-            upper: self.upper.clone(),
-            work: self.work.clone(),
+
+    /// What the sandbox makes `/` of. On overlay for one RUN only.
+    pub fn root(&self) -> Root {
+        match &self.kind {
+            Storing::Plain { .. } => Root::Plain(self.scratch.join(ROOT)),
+            Storing::Overlay { lowers, .. } => Root::Overlay {
+                lowers: lowers.clone(),
+                upper: self.scratch.join(UPPER),
+                work: self.scratch.join(WORK),
+            },
         }
     }
-    pub fn pack(&mut self, mut w: layer::LayerWriter) -> Result<layer::PackedLayer, Error> {
-        let mut all = std::collections::BTreeMap::new();
-        self.walk(Path::new(""), &mut all).map_err(|e| Error(e.to_string()))?;
-        for (p, e) in &all {
-            let mut f;
-            let body: Option<&mut dyn std::io::Read> = if let Kind::File { .. } = e.kind {
-                f = std::fs::File::open(self.upper.join(p)).map_err(|e| Error(e.to_string()))?;
-                Some(&mut f)
-            } else {
-                None
-            };
-            w.append(e, body).map_err(|e| Error(format!("{e:?}")))?;
-        }
-        w.finish().map_err(|e| Error(format!("{e:?}")))
-    }
-    fn walk(&self, at: &Path, all: &mut std::collections::BTreeMap<PathBuf, Entry>) -> std::io::Result<()> {
-        for e in std::fs::read_dir(self.upper.join(at))? {
-            let e = e?;
-            let p = at.join(e.file_name());
-            let full = self.upper.join(&p);
-            let m = std::fs::symlink_metadata(&full)?;
-            let t = m.file_type();
-            let kind = if t.is_dir() {
-                Kind::Directory { opaque: false }
-            } else if t.is_symlink() {
-                Kind::Symlink { target: std::fs::read_link(&full)? }
-            } else if t.is_char_device() {
-                Kind::Whiteout
-            } else if t.is_file() {
-                Kind::File { size: m.len() }
-            } else {
-                continue;
-            };
-            let _ = (self.stack.depth(), p.as_os_str().as_bytes());
-            all.insert(
-                p.clone(),
-                Entry {
-                    path: p.clone(),
-                    kind,
-                    mode: m.mode() & 0o7777,
-                    uid: m.uid(),
-                    gid: m.gid(),
-                    mtime: m.mtime(),
-                    xattrs: Default::default(),
-                },
-            );
-            if t.is_dir() {
-                self.walk(&p, all)?;
+
+    /// Writes what changed since [`Rootfs::prepare`], sorted, with parents.
+    ///
+    /// # Errors
+    /// When the tree cannot be read, or holds what no layer can.
+    pub fn pack(&mut self, writer: LayerWriter) -> Result<PackedLayer, Error> {
+        match &mut self.kind {
+            Storing::Overlay { packed, .. } => {
+                let root = disk::Disk::open(&self.scratch.join(UPPER), &self.key)?;
+                let found = upper::find(&root, &self.before)?;
+                let plan = plan::plan(&found, &self.before, &root)?;
+                let (layer, _) = plan.write(writer, &root, false)?;
+                upper::normalise(&root, &self.before, &found, &plan)?;
+                *packed = true;
+                Ok(layer)
+            }
+            Storing::Plain { snapshot } => {
+                let root = disk::Disk::open(&self.scratch.join(ROOT), &self.key)?;
+                let after = Snapshot::take(&self.scratch.join(ROOT))?;
+                let found = snapshot.compare(&after, &root)?;
+                let plan = plan::plan(&found, &self.before, &root)?;
+                let (layer, digests) = plan.write(writer, &root, true)?;
+                self.before.add_packed(&layer, digests)?;
+                *snapshot = after;
+                Ok(layer)
             }
         }
-        Ok(())
     }
+
+    /// After [`Rootfs::pack`] on overlay: the directory that is now the packed
+    /// layer's tree, to be renamed into the store. Nothing on plain storage,
+    /// and nothing twice.
     pub fn take_tree(&mut self) -> Option<PathBuf> {
-        Some(self.upper.clone())
+        match &mut self.kind {
+            Storing::Overlay { packed, .. } => std::mem::take(packed).then(|| self.scratch.join(UPPER)),
+            Storing::Plain { .. } => None,
+        }
     }
 }
+
+/// Names below the scratch directory.
+const UPPER: &str = "upper";
+const WORK: &str = "work";
+const ROOT: &str = "root";

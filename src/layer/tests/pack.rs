@@ -92,7 +92,7 @@ fn what_is_packed_unpacks_to_the_same() {
     check("null", "f644:");
     check("opaque", "d755!");
     check("opaque/in", "f644:");
-    check("opaque/no", "w");
+    check("opaque/no", "nothing");
     check("lib", "l:usr/lib");
     check("café", "f644:ok");
     check(&format!("z/{}/{}", "d".repeat(120), "f".repeat(120)), "f644:long\n");

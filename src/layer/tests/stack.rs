@@ -135,6 +135,9 @@ fn names_through_lower_links_are_moved() {
     get(&[usr, "lib/b"], "usr/lib", "dir 0/0");
     get(&[usr, "lib/x/y"], "usr/lib/x/y", "file 1/1");
     get(&[usr, "-lib/a"], "usr/lib/a", "-");
+    get(&[usr, "!lib"], "usr/lib/a", "-");
+    get(&[usr, "!lib"], "usr/lib", "dir 0/0");
+    get(&[usr, "!lib"], "lib", "link 0/0");
     get(&[usr, "c=lib/a"], "c", "file 1/0");
     get(&[usr, "lib/ lib/b"], "lib/b", "file 1/1");
     get(&[usr, "lib/ lib/b"], "lib", "dir 1/1");

@@ -170,6 +170,8 @@ fn whiteouts_and_opaque_marks() {
     check(tar().directory("d").file("d/.wh..wh..opq", ""), "d", "d755!");
     check(tar().file("d/x", "").file("d/.wh..wh..opq", ""), "d", "d755!");
     check(tar().file("d/x", "").file("d/.wh..wh..opq", ""), "d/x", "f644:");
+    check(tar().file("d/.wh.a", "").file("d/.wh..wh..opq", ""), "d/a", "nothing");
+    check(tar().file("d/.wh..wh..opq", "").file("d/.wh.a", ""), "d/a", "nothing");
     check(tar().file(".wh.a", "").file("a", "new"), "a", "f644:new");
     check(tar().file("a", "new").file(".wh.a", ""), "a", "f644:new");
     check(tar().file(".wh.a", "").directory("a"), "a", "d755!");
@@ -322,6 +324,13 @@ fn hidden_layers_are_not_asked() {
     assert_eq!(bench.word("usr/lib"), "d755");
     let (bench, _) = over(lower(), RawTar::default().file("tmp/new", "x").file(".wh.tmp", ""));
     assert_eq!(bench.word("tmp"), "d755!");
+}
+
+#[test]
+fn an_opaque_root_hides_name_by_name() {
+    let (bench, unpacked) = over(lower(), RawTar::default().file(".wh..wh..opq", "").file("usr/new", "x"));
+    assert_eq!([bench.word("tmp"), bench.word("lib"), bench.word("usr")], ["w", "w", "d755!"]);
+    assert!(unpacked.looked_below);
 }
 
 #[test]

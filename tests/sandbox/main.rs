@@ -5,6 +5,8 @@
 //! subordinate ids must both pass. Where the rung cannot be had every case is
 //! shown as ignored, with the reason.
 
+mod rootfs;
+
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -75,6 +77,8 @@ const CASES: &[(&str, Case)] = &[
     ("hides_the_builder", hides_the_builder),
     ("stacks_many_lowers", stacks_many_lowers),
     ("runs_side_by_side", runs_side_by_side),
+    ("packs_the_same_from_both_storages", rootfs::packs_the_same_from_both_storages),
+    ("packs_only_what_changed", rootfs::packs_only_what_changed),
     ("costs_little", costs_little),
 ];
 

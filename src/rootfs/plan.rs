@@ -1,0 +1,204 @@
+//! From what was found on disk to what goes into the layer: the one
+//! definition of a change, for both kinds of storage.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use crate::image::{Digest, HashingReader};
+use crate::layer::{Entry, Found, Kind, LayerWriter, PackedLayer};
+
+use super::Error;
+use super::before::Before;
+use super::disk::{Disk, What};
+
+/// What may have changed; it is decided here whether it did.
+#[derive(Debug, Default)]
+pub(super) struct Findings {
+    /// Files, links, devices: one for each inode.
+    pub(super) groups: Vec<Group>,
+    /// Directories, by path.
+    pub(super) directories: BTreeMap<PathBuf, Entry>,
+    /// Old names that are no longer there, by directory.
+    pub(super) gone: BTreeMap<PathBuf, BTreeSet<OsString>>,
+    /// Sockets, which no layer holds.
+    pub(super) sockets: Vec<PathBuf>,
+}
+
+/// All names of one inode.
+#[derive(Debug)]
+pub(super) struct Group {
+    /// Never empty.
+    pub(super) names: BTreeSet<PathBuf>,
+    /// Its path does not count.
+    pub(super) entry: Entry,
+    /// Names below that still show the old file, though they are names of this
+    /// one: overlayfs splits a group when one name is written.
+    pub(super) split_off: BTreeSet<PathBuf>,
+}
+
+/// The layer, sorted.
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    entries: BTreeMap<PathBuf, Planned>,
+}
+
+#[derive(Debug)]
+struct Planned {
+    entry: Entry,
+    /// Where a file's bytes lie on disk.
+    body: Option<PathBuf>,
+}
+
+/// Decides what goes into the layer.
+pub(super) fn plan(found: &Findings, before: &Before, disk: &Disk) -> Result<Plan, Error> {
+    let mut plan = Plan::default();
+    for group in &found.groups {
+        if is_changed(group, before, disk)? {
+            plan.add_group(group);
+        }
+    }
+    for (path, entry) in &found.directories {
+        let old = before.get(path);
+        if !path.as_os_str().is_empty() && old.is_none_or(|old| entry.changed_from(&old.entry)) {
+            plan.add(path.clone(), entry.clone(), None);
+        }
+    }
+    for (directory, gone) in &found.gone {
+        plan.add_gone(directory, gone, found, before, disk)?;
+    }
+    plan.add_parents(found, before, disk)?;
+    Ok(plan)
+}
+
+/// Whether a file changed or gained a name.
+fn is_changed(group: &Group, before: &Before, disk: &Disk) -> Result<bool, Error> {
+    let old: Option<Vec<Found>> = group.names.iter().map(|name| before.get(name)).collect();
+    let Some(old) = old else { return Ok(true) };
+    let Some(first) = old.first() else { return Ok(false) };
+    let same_file =
+        |found: &Found| found.source_layer == first.source_layer && found.source_path == first.source_path;
+    if !old.iter().all(same_file) || group.entry.changed_from(&first.entry) {
+        return Ok(true);
+    }
+    if !matches!(group.entry.kind, Kind::File { .. }) {
+        return Ok(false);
+    }
+    let path = &first.entry.path;
+    let file = disk.file(path).map_err(Error::read(path))?;
+    Ok(!before.has_content(first, file).map_err(Error::read(path))?)
+}
+
+impl Plan {
+    fn add(&mut self, path: PathBuf, entry: Entry, body: Option<PathBuf>) {
+        self.entries.insert(path.clone(), Planned { entry: Entry { path, ..entry }, body });
+    }
+
+    /// The first name is the file, the others are links to it.
+    fn add_group(&mut self, group: &Group) {
+        let Some(on_disk) = group.names.first() else { return };
+        let mut names = group.names.union(&group.split_off);
+        let Some(first) = names.next() else { return };
+        let is_file = matches!(group.entry.kind, Kind::File { .. });
+        self.add(first.clone(), group.entry.clone(), is_file.then(|| on_disk.clone()));
+        for name in names {
+            let kind = Kind::Hardlink { target: first.clone() };
+            self.add(name.clone(), Entry { kind, ..group.entry.clone() }, None);
+        }
+    }
+
+    fn add_gone(
+        &mut self,
+        directory: &Path,
+        gone: &BTreeSet<OsString>,
+        found: &Findings,
+        before: &Before,
+        disk: &Disk,
+    ) -> Result<(), Error> {
+        let old = before.names(directory);
+        let gone: Vec<&OsString> = old.iter().filter(|name| gone.contains(*name)).collect();
+        if gone.is_empty() {
+            return Ok(());
+        }
+        if gone.len() == old.len() {
+            let mut entry = directory_entry(directory, found, before, disk)?;
+            entry.kind = Kind::Directory { opaque: true };
+            self.add(directory.to_owned(), entry, None);
+            return Ok(());
+        }
+        for name in gone {
+            self.add(directory.join(name), whiteout(), None);
+        }
+        Ok(())
+    }
+
+    /// Tools make a missing parent 0755 and root's, and turn a link into a
+    /// directory: so every parent is said again.
+    fn add_parents(&mut self, found: &Findings, before: &Before, disk: &Disk) -> Result<(), Error> {
+        let mut missing = BTreeSet::new();
+        for path in self.entries.keys() {
+            for parent in path.ancestors().skip(1) {
+                if !parent.as_os_str().is_empty() && !self.entries.contains_key(parent) {
+                    missing.insert(parent.to_owned());
+                }
+            }
+        }
+        for path in missing {
+            let entry = directory_entry(&path, found, before, disk)?;
+            self.add(path, entry, None);
+        }
+        Ok(())
+    }
+
+    /// Writes it, with the digest of each file's bytes where they are wanted.
+    pub(super) fn write(
+        &self,
+        mut writer: LayerWriter,
+        disk: &Disk,
+        digests_wanted: bool,
+    ) -> Result<(PackedLayer, Vec<(PathBuf, Digest)>), Error> {
+        let mut digests = Vec::new();
+        for (path, planned) in &self.entries {
+            let Some(body) = &planned.body else {
+                writer.append(&planned.entry, None).map_err(Error::Layer)?;
+                continue;
+            };
+            let mut file = disk.file(body).map_err(Error::read(body))?;
+            if digests_wanted {
+                let mut hashing = HashingReader::new(file);
+                writer.append(&planned.entry, Some(&mut hashing)).map_err(Error::Layer)?;
+                digests.push((path.clone(), hashing.finish().0));
+            } else {
+                let file: &mut dyn Read = &mut file;
+                writer.append(&planned.entry, Some(file)).map_err(Error::Layer)?;
+            }
+        }
+        Ok((writer.finish().map_err(Error::Layer)?, digests))
+    }
+
+    /// Whether the layer says anything about this path.
+    pub(super) fn has(&self, path: &Path) -> bool {
+        self.entries.contains_key(path)
+    }
+}
+
+/// A directory as it is now: found, on disk, or, where an overlay's upper has
+/// it not, as it was.
+fn directory_entry(path: &Path, found: &Findings, before: &Before, disk: &Disk) -> Result<Entry, Error> {
+    if let Some(entry) = found.directories.get(path) {
+        return Ok(entry.clone());
+    }
+    match disk.get(path)?.map(|inspected| inspected.what) {
+        Some(What::Entry(entry)) if entry.kind.is_directory() => Ok(entry),
+        _ => {
+            let entry = before.get(path).map(|found| found.entry);
+            let entry = entry.unwrap_or_else(|| Entry::implicit_directory(path.to_owned()));
+            Ok(Entry { kind: Kind::Directory { opaque: false }, ..entry })
+        }
+    }
+}
+
+fn whiteout() -> Entry {
+    Entry { kind: Kind::Whiteout, mode: 0, ..Entry::implicit_directory(PathBuf::new()) }
+}
