@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use super::base::{self, Base};
-use super::image::Image;
+use super::image::{self, Image};
 use super::server::Server;
 use super::user::User;
 
@@ -149,13 +149,21 @@ impl Bench {
         self.coracle(&[&["build", "--progress", "plain"], flags, &["context"]].concat())
     }
 
-    /// A build that must work, and its image, read from the state directory.
+    /// A build that must work, and its image.
     pub fn build(&self, flags: &[&str]) -> Image {
         let run = self.try_build(flags);
         assert_eq!(run.code, Some(0), "{}", run.stderr);
-        let image = Image::read(&self.state(), &run.digest());
         self.assert_clean();
-        image
+        self.image(&run.digest())
+    }
+
+    /// The image `digest`. What was only pushed, and a layer of a base that no
+    /// RUN needed, is not in the state directory: the registry has it then.
+    pub fn image(&self, digest: &str) -> Image {
+        Image::gather(digest, &|digest| {
+            let elsewhere = || self.server.as_ref()?.blob(digest);
+            image::stored(&self.state(), digest).or_else(elsewhere)
+        })
     }
 
     /// A build that must fail with `code`, one `error:` line that contains
