@@ -244,16 +244,23 @@ fn reader(mut from: impl std::io::Read + Send + 'static) -> std::thread::JoinHan
 /// The program under test where every user can execute it: a checkout below a
 /// private home directory is closed to others.
 fn program() -> &'static Path {
-    static PROGRAM: OnceLock<(TempDir, PathBuf)> = OnceLock::new();
-    let (_, path) = PROGRAM.get_or_init(|| {
-        let directory = tempfile::Builder::new().prefix("coracle-program-").tempdir().unwrap();
-        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        let path = directory.path().join("coracle");
+    PROGRAM.get_or_init(|| {
+        let directory = tempfile::Builder::new().prefix("coracle-program-").tempdir().unwrap().keep();
+        fs::set_permissions(&directory, fs::Permissions::from_mode(0o755)).unwrap();
+        let path = directory.join("coracle");
         fs::copy(built(), &path).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-        (directory, path)
-    });
-    path
+        path
+    })
+}
+
+static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+
+/// Removes the copy of the program: statics are not dropped.
+pub fn clean_up() {
+    if let Some(directory) = PROGRAM.get().and_then(|path| path.parent()) {
+        fs::remove_dir_all(directory).unwrap();
+    }
 }
 
 /// What cargo built; a copy of the tests for another user has it beside itself.
