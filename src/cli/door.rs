@@ -19,14 +19,16 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use self::rooms::build::{self, Workshop};
+use self::rooms::progress::{Plain, PlainOptions, Quiet, RawJson, Redacting, Tty};
+pub(super) use self::rooms::registry::Credentials;
 pub(super) use self::rooms::sandbox::Rung;
-pub(super) use self::rooms::store::Error as StoreError;
-use self::rooms::store::Store;
-use self::rooms::{progress, registry, sandbox, store};
+use self::rooms::store::{Error as StoreError, Store};
+use self::rooms::{registry, sandbox, store};
 use super::failure::chain;
-use crate::build::{BuildRequest, ErrorKind, Outcome};
+use crate::build::{BuildRequest, ErrorKind, Outcome, SecretSource};
 use crate::image::{Digest, Reference};
 use crate::progress::Reporter;
+use crate::secret::Secret;
 
 /// Worker threads of the runtime: two carry a transfer each while the build's
 /// own work is on blocking threads; more than four only wait.
@@ -47,7 +49,7 @@ pub struct DoorOptions {
     /// Registries whose certificate is not verified.
     pub skip_tls_verify: Vec<String>,
     /// Who we are to which registry.
-    pub credentials: registry::Credentials,
+    pub credentials: Credentials,
     /// How progress looks.
     pub progress: ProgressMode,
     /// The whole environment; proxies and CA files are taken from it.
@@ -64,7 +66,9 @@ pub enum ProgressMode {
     Plain,
     /// Bars.
     Tty,
-    /// Nothing but errors.
+    /// One JSON object per event.
+    RawJson,
+    /// Nothing but errors, and what a failing step printed last.
     Quiet,
 }
 
@@ -77,8 +81,8 @@ impl FromStr for ProgressMode {
             "plain" => Ok(Self::Plain),
             "tty" => Ok(Self::Tty),
             "quiet" | "none" => Ok(Self::Quiet),
-            "rawjson" => Err("--progress rawjson is not supported yet; use --progress plain".to_owned()),
-            other => Err(format!("--progress `{other}` is unknown (auto, plain, tty, quiet)")),
+            "rawjson" => Ok(Self::RawJson),
+            other => Err(format!("--progress `{other}` is unknown (auto, plain, tty, rawjson, quiet)")),
         }
     }
 }
@@ -86,6 +90,9 @@ impl FromStr for ProgressMode {
 /// Why a build did not come to its end.
 #[derive(Debug, Error)]
 pub enum DoorError {
+    /// No place for the state directory, or it cannot be used.
+    #[error("there is no usable state directory")]
+    StateDirectory(#[source] StoreError),
     /// The sandbox cannot be entered.
     #[error("no sandbox can be entered")]
     Sandbox(#[source] sandbox::Error),
@@ -104,7 +111,7 @@ impl DoorError {
     /// The kind, which gives the exit code.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Sandbox(_) | Self::Runtime(_) => ErrorKind::Other,
+            Self::StateDirectory(_) | Self::Sandbox(_) | Self::Runtime(_) => ErrorKind::Other,
             Self::Registry(_) => ErrorKind::Usage,
             Self::Build(error) => error.kind(),
         }
@@ -116,8 +123,8 @@ impl DoorError {
         let _ = io::stderr().write_all(self.to_report().as_bytes());
     }
 
-    /// What [`report`](Self::report) prints.
-    pub(super) fn to_report(&self) -> String {
+    /// What [`report`](Self::report) prints, line ends included.
+    pub fn to_report(&self) -> String {
         let mut text = chain(self);
         if let Some(hint) = self.hint() {
             text.push_str(&format!("  hint: {hint}\n"));
@@ -128,7 +135,7 @@ impl DoorError {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Build(error) => error.hint(),
-            Self::Sandbox(_) | Self::Registry(_) | Self::Runtime(_) => None,
+            Self::StateDirectory(_) | Self::Sandbox(_) | Self::Registry(_) | Self::Runtime(_) => None,
         }
     }
 }
@@ -148,7 +155,8 @@ pub fn stub(arguments: &[OsString]) -> Option<u8> {
 /// # Errors
 /// When the sandbox cannot be entered or the build fails.
 pub fn conduct(request: BuildRequest, options: DoorOptions) -> Result<Outcome, DoorError> {
-    let wish = sandbox::Wish { isolation: options.isolation, state_dir: options.state_dir.clone() };
+    let wish =
+        sandbox::Wish { isolation: options.isolation, storage: None, state_dir: options.state_dir.clone() };
     let entered = sandbox::enter(&wish).map_err(DoorError::Sandbox)?;
     let runtime = runtime().map_err(DoorError::Runtime)?;
     let built = runtime.block_on(build_until_signal(request, options, entered));
@@ -163,7 +171,8 @@ async fn build_until_signal(
 ) -> Result<Outcome, DoorError> {
     let cancel = CancellationToken::new();
     cancel_on_signals(&cancel).map_err(DoorError::Runtime)?;
-    let workshop = workshop(options, entered, cancel)?;
+    let secrets = secrets(&request, &options.credentials);
+    let workshop = workshop(options, entered, cancel, &secrets)?;
     Ok(build::build(request, &workshop).await?)
 }
 
@@ -171,8 +180,9 @@ fn workshop(
     options: DoorOptions,
     entered: sandbox::Entered,
     cancel: CancellationToken,
+    secrets: &[Secret],
 ) -> Result<Workshop, DoorError> {
-    let reporter = reporter(options.progress);
+    let reporter = reporter(options.progress, &options.environment, secrets);
     let registry = registry_client(&options, Arc::clone(&reporter))?;
     Ok(Workshop { state_dir: options.state_dir, registry, entered, reporter, cancel })
 }
@@ -181,21 +191,44 @@ fn registry_client(
     options: &DoorOptions,
     reporter: Arc<dyn Reporter>,
 ) -> Result<registry::Client, DoorError> {
-    let settings = registry::Options {
-        insecure_hosts: options.insecure_registries.clone(),
-        skip_tls_verify: options.skip_tls_verify.clone(),
-        environment: options.environment.clone(),
-    };
+    // The store makes the directory before the first blob moves, and sweeps it.
+    let mut settings = registry::Options::new(options.state_dir.join("builds"));
+    settings.net.insecure_hosts.clone_from(&options.insecure_registries);
+    settings.net.skip_tls_verify.clone_from(&options.skip_tls_verify);
+    settings.net.environment.clone_from(&options.environment);
     registry::Client::new(settings, options.credentials.clone(), reporter).map_err(DoorError::Registry)
 }
 
-fn reporter(mode: ProgressMode) -> Arc<dyn Reporter> {
+/// What must not be printed: the values a RUN gets and the passwords. A secret
+/// in a file is read by the build, which keeps it out of its events itself.
+fn secrets(request: &BuildRequest, credentials: &Credentials) -> Vec<Secret> {
+    let given = request.secrets.values().filter_map(|source| match source {
+        SecretSource::Value(secret) => Some(secret.clone()),
+        SecretSource::File(_) => None,
+    });
+    given.chain(credentials.secrets()).collect()
+}
+
+fn reporter(
+    mode: ProgressMode,
+    environment: &BTreeMap<String, String>,
+    secrets: &[Secret],
+) -> Arc<dyn Reporter> {
+    let colour = environment.get("NO_COLOR").is_none_or(String::is_empty);
+    let dumb = environment.get("TERM").is_some_and(|terminal| terminal == "dumb");
     match mode {
-        ProgressMode::Quiet => Arc::new(crate::progress::Silent),
-        ProgressMode::Tty => progress::tty(),
-        ProgressMode::Auto if io::stderr().is_terminal() => progress::tty(),
-        ProgressMode::Auto | ProgressMode::Plain => progress::plain(Box::new(io::stderr())),
+        ProgressMode::Quiet => redacting(Quiet::new(io::stderr()), secrets),
+        ProgressMode::RawJson => redacting(RawJson::new(io::stderr()), secrets),
+        ProgressMode::Tty => redacting(Tty::stderr(colour), secrets),
+        ProgressMode::Auto if io::stderr().is_terminal() && !dumb => redacting(Tty::stderr(colour), secrets),
+        ProgressMode::Auto | ProgressMode::Plain => {
+            redacting(Plain::new(io::stderr(), PlainOptions::default()), secrets)
+        }
     }
+}
+
+fn redacting(inner: impl Reporter + 'static, secrets: &[Secret]) -> Arc<dyn Reporter> {
+    Arc::new(Redacting::new(inner, secrets))
 }
 
 fn runtime() -> io::Result<Runtime> {
@@ -226,26 +259,41 @@ async fn listen(mut signals: Signal, number: i32, cancel: CancellationToken) {
     }
 }
 
-/// Where the state is when nobody says otherwise.
-pub(super) fn state_directory(environment: &BTreeMap<String, String>) -> PathBuf {
-    store::locate(environment)
+/// Where the state is: as `said`, else `CORACLE_STATE_DIR`, else the usual place.
+///
+/// # Errors
+/// When only the temporary directory is left and what is there is not ours.
+pub fn state_directory(
+    said: Option<&Path>,
+    environment: &BTreeMap<String, String>,
+) -> Result<PathBuf, DoorError> {
+    let found = said.map_or_else(|| store::locate(environment), |path| Ok(path.to_owned()));
+    found.map_err(DoorError::StateDirectory)
 }
 
 /// What the environment and the files it points to say about registries.
-pub(super) fn credentials(environment: &BTreeMap<String, String>) -> registry::Credentials {
-    registry::Credentials::ambient(environment)
+pub(super) fn credentials(
+    environment: &BTreeMap<String, String>,
+) -> Result<Credentials, registry::CredentialError> {
+    Credentials::from_environment(environment, Vec::new())
 }
 
-/// Names and digests in the state directory.
-pub(super) fn list_images(root: &Path) -> Result<Vec<(Reference, Digest)>, StoreError> {
-    let images = Store::open(root)?.images()?;
+/// Names and digests in the state directory. No tree is looked at, so that the
+/// id map, which only names a directory of trees, is left empty.
+///
+/// # Errors
+/// When the state directory cannot be opened or read.
+pub(super) fn list_images(root: &Path) -> Result<Vec<(Reference, Digest)>, DoorError> {
+    let images = Store::open(root, "").and_then(|store| store.images());
+    let images = images.map_err(DoorError::StateDirectory)?;
     Ok(images.into_iter().map(|(name, descriptor)| (name, descriptor.digest)).collect())
 }
 
 /// INTEGRATION: stand-ins with the brief's signatures, so that this branch
-/// compiles while the rooms are written elsewhere. Replace the module by
-/// `use crate::{build, dockerfile, progress, registry, sandbox, store}` above
-/// (and in `check.rs`) and delete it.
+/// compiles while the rooms are written elsewhere. To integrate: delete this
+/// module; above, `self::rooms::` becomes `crate::` (`registry::CredentialError`
+/// is `registry::credentials::CredentialError`); in `check.rs`,
+/// `super::door::rooms::dockerfile` becomes `crate::dockerfile`.
 #[allow(missing_docs, unreachable_pub, dead_code, reason = "INTEGRATION: this module disappears")]
 pub(super) mod rooms {
     pub mod sandbox {
@@ -285,6 +333,7 @@ pub(super) mod rooms {
 
         pub struct Wish {
             pub isolation: Option<Rung>,
+            pub storage: Option<()>,
             pub state_dir: PathBuf,
         }
 
@@ -292,7 +341,7 @@ pub(super) mod rooms {
         pub struct Entered;
 
         pub fn enter(wish: &Wish) -> Result<Entered, Error> {
-            let Wish { isolation: _, state_dir: _ } = wish;
+            let Wish { isolation: _, storage: _, state_dir: _ } = wish;
             Err(Error)
         }
 
@@ -303,38 +352,62 @@ pub(super) mod rooms {
 
     pub mod registry {
         use std::collections::BTreeMap;
+        use std::path::PathBuf;
         use std::sync::Arc;
 
         use crate::progress::Reporter;
+        use crate::secret::Secret;
 
         #[derive(Debug, thiserror::Error)]
         #[error("the registry room is not integrated yet")]
         pub struct Error;
 
+        #[derive(Debug, thiserror::Error)]
+        #[error("no credentials yet")]
+        pub struct CredentialError;
+
         #[derive(Clone, Debug, Default)]
         pub struct Credentials;
 
         impl Credentials {
-            pub fn ambient(_environment: &BTreeMap<String, String>) -> Self {
-                Self
+            pub fn from_environment(
+                _environment: &BTreeMap<String, String>,
+                _explicit: Vec<()>,
+            ) -> Result<Self, CredentialError> {
+                Ok(Self)
+            }
+
+            pub fn secrets(&self) -> Vec<Secret> {
+                Vec::new()
             }
         }
 
-        pub struct Options {
+        #[derive(Default)]
+        pub struct NetOptions {
             pub insecure_hosts: Vec<String>,
             pub skip_tls_verify: Vec<String>,
             pub environment: BTreeMap<String, String>,
+        }
+
+        pub struct Options {
+            pub net: NetOptions,
+            pub temporary: PathBuf,
+        }
+
+        impl Options {
+            pub fn new(temporary: PathBuf) -> Self {
+                Self { net: NetOptions::default(), temporary }
+            }
         }
 
         pub struct Client;
 
         impl Client {
             pub fn new(
-                options: Options,
+                _options: Options,
                 _credentials: Credentials,
                 _reporter: Arc<dyn Reporter>,
             ) -> Result<Self, Error> {
-                let Options { insecure_hosts: _, skip_tls_verify: _, environment: _ } = options;
                 Ok(Self)
             }
         }
@@ -353,7 +426,7 @@ pub(super) mod rooms {
         pub struct Store;
 
         impl Store {
-            pub fn open(_root: &Path) -> Result<Self, Error> {
+            pub fn open(_root: &Path, _id_map: &str) -> Result<Self, Error> {
                 Ok(Self)
             }
 
@@ -362,8 +435,8 @@ pub(super) mod rooms {
             }
         }
 
-        pub fn locate(environment: &BTreeMap<String, String>) -> PathBuf {
-            environment.get("CORACLE_STATE_DIR").map_or_else(|| "coracle".into(), PathBuf::from)
+        pub fn locate(environment: &BTreeMap<String, String>) -> Result<PathBuf, Error> {
+            environment.get("CORACLE_STATE_DIR").map(PathBuf::from).ok_or(Error)
         }
     }
 
@@ -387,17 +460,71 @@ pub(super) mod rooms {
     }
 
     pub mod progress {
-        use std::io::Write;
-        use std::sync::Arc;
+        use crate::progress::{Event, Reporter};
+        use crate::secret::Secret;
 
-        use crate::progress::{Reporter, Silent};
-
-        pub fn plain(_out: Box<dyn Write + Send>) -> Arc<dyn Reporter> {
-            Arc::new(Silent)
+        #[derive(Default)]
+        pub struct PlainOptions {
+            pub colour: bool,
         }
 
-        pub fn tty() -> Arc<dyn Reporter> {
-            Arc::new(Silent)
+        pub struct Plain;
+        pub struct Quiet;
+        pub struct RawJson;
+        pub struct Tty;
+
+        impl Plain {
+            pub fn new(_out: std::io::Stderr, _options: PlainOptions) -> Self {
+                Self
+            }
+        }
+
+        impl Quiet {
+            pub fn new(_out: std::io::Stderr) -> Self {
+                Self
+            }
+        }
+
+        impl RawJson {
+            pub fn new(_out: std::io::Stderr) -> Self {
+                Self
+            }
+        }
+
+        impl Tty {
+            pub fn stderr(_colour: bool) -> Self {
+                Self
+            }
+        }
+
+        impl Reporter for Plain {
+            fn report(&self, _event: Event) {}
+        }
+
+        impl Reporter for Quiet {
+            fn report(&self, _event: Event) {}
+        }
+
+        impl Reporter for RawJson {
+            fn report(&self, _event: Event) {}
+        }
+
+        impl Reporter for Tty {
+            fn report(&self, _event: Event) {}
+        }
+
+        pub struct Redacting<R>(R);
+
+        impl<R: Reporter> Redacting<R> {
+            pub fn new(inner: R, _secrets: &[Secret]) -> Self {
+                Self(inner)
+            }
+        }
+
+        impl<R: Reporter> Reporter for Redacting<R> {
+            fn report(&self, event: Event) {
+                self.0.report(event);
+            }
         }
     }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
-use super::door::{DoorError, StoreError};
+use super::door::DoorError;
 use crate::build::ErrorKind;
 
 /// Why a command failed.
@@ -51,9 +51,6 @@ pub(super) enum Failure {
         /// How many.
         errors: usize,
     },
-    /// The state directory.
-    #[error("the images of the state directory cannot be listed")]
-    Store(#[source] StoreError),
 }
 
 impl Failure {
@@ -63,7 +60,7 @@ impl Failure {
             Self::Usage(_) => ErrorKind::Usage,
             Self::Door(error) => error.kind(),
             Self::NoDockerfile(_) | Self::Dockerfile { .. } | Self::Read { .. } => ErrorKind::Build,
-            Self::Input(_) | Self::Write { .. } | Self::Print(_) | Self::Store(_) => ErrorKind::Other,
+            Self::Input(_) | Self::Write { .. } | Self::Print(_) => ErrorKind::Other,
         }
     }
 

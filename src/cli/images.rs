@@ -17,11 +17,11 @@ pub(super) fn run(
     environment: &BTreeMap<String, String>,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
-    let root = arguments.state_dir.clone().unwrap_or_else(|| state_directory(environment));
+    let root = state_directory(arguments.state_dir.as_deref(), environment)?;
     if !root.exists() {
         return Ok(());
     }
-    let images = list_images(&root).map_err(Failure::Store)?;
+    let images = list_images(&root)?;
     print(&images, arguments.quiet, out).map_err(Failure::Print)
 }
 

@@ -27,7 +27,7 @@ use std::io::{self, Write};
 use clap::Parser;
 
 use self::arguments::{Command, CommandLine};
-pub use self::door::{DoorError, DoorOptions, ProgressMode, conduct, stub};
+pub use self::door::{DoorError, DoorOptions, ProgressMode, conduct, state_directory, stub};
 use self::failure::Failure;
 use crate::build::ErrorKind;
 

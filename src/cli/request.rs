@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use super::arguments::BuildArguments;
 use super::context::unsupported_context;
-use super::door::{DoorOptions, ProgressMode, Rung, conduct, credentials, state_directory};
+use super::door::{Credentials, DoorOptions, ProgressMode, Rung, conduct, credentials, state_directory};
 use super::failure::Failure;
 use super::fields::fields;
 use super::output::{self, takes_stdout};
@@ -32,10 +32,12 @@ const PROXY_NAMES: [&str; 5] = ["http_proxy", "https_proxy", "ftp_proxy", "no_pr
 /// All usage errors at once, or what the build failed with.
 pub(super) fn run(arguments: BuildArguments, environment: BTreeMap<String, String>) -> Result<(), Failure> {
     let mut wrong = refusals(&arguments);
-    let (mut request, door) = understand(&arguments, &environment, &mut wrong);
-    if !wrong.is_empty() {
+    let request = understand(&arguments, &environment, &mut wrong);
+    let door = door(&arguments, &environment, &mut wrong);
+    let (Some(door), true) = (door, wrong.is_empty()) else {
         return Err(Failure::Usage(wrong));
-    }
+    };
+    let mut request = request;
     if arguments.file.as_deref() == Some(Path::new("-")) {
         request.dockerfile = DockerfileSource::Text(read_input(&mut io::stdin().lock())?);
     }
@@ -52,6 +54,7 @@ pub(super) fn run(arguments: BuildArguments, environment: BTreeMap<String, Strin
 struct Door {
     state_dir: PathBuf,
     isolation: Option<Rung>,
+    credentials: Credentials,
     progress: ProgressMode,
 }
 
@@ -62,7 +65,7 @@ impl Door {
             isolation: self.isolation,
             insecure_registries: arguments.insecure_registries.clone(),
             skip_tls_verify: Vec::new(),
-            credentials: credentials(&environment),
+            credentials: self.credentials,
             progress: self.progress,
             environment,
         }
@@ -74,7 +77,7 @@ fn understand(
     arguments: &BuildArguments,
     environment: &BTreeMap<String, String>,
     wrong: &mut Vec<String>,
-) -> (BuildRequest, Door) {
+) -> BuildRequest {
     let wishes: Vec<_> =
         arguments.outputs.iter().filter_map(|spec| keep(output::parse(spec), wrong)).collect();
     let names = arguments.tags.iter().chain(wishes.iter().flat_map(|wish| &wish.names));
@@ -109,7 +112,7 @@ fn understand(
         build_args,
     };
     check_together(&request, arguments, wrong);
-    (request, door(arguments, environment, wrong))
+    request
 }
 
 /// What is wrong only in combination.
@@ -126,20 +129,38 @@ fn check_together(request: &BuildRequest, arguments: &BuildArguments, wrong: &mu
     }
 }
 
-fn door(arguments: &BuildArguments, environment: &BTreeMap<String, String>, wrong: &mut Vec<String>) -> Door {
+fn door(
+    arguments: &BuildArguments,
+    environment: &BTreeMap<String, String>,
+    wrong: &mut Vec<String>,
+) -> Option<Door> {
     let progress = match arguments.quiet {
-        true => ProgressMode::Quiet,
-        false => keep(arguments.progress.parse(), wrong).unwrap_or_default(),
+        true => Some(ProgressMode::Quiet),
+        false => keep(arguments.progress.parse(), wrong),
     };
-    let isolation =
-        arguments.isolation.as_deref().or(environment.get("CORACLE_ISOLATION").map(String::as_str));
-    Door {
-        state_dir: arguments.state_dir.clone().unwrap_or_else(|| state_directory(environment)),
-        isolation: isolation.filter(|rung| !rung.is_empty() && *rung != "default").and_then(|rung| {
-            keep(rung.parse::<Rung>().map_err(|error| format!("--isolation {error}")), wrong)
-        }),
-        progress,
+    let isolation = arguments.isolation.as_ref().or(environment.get("CORACLE_ISOLATION"));
+    let isolation = isolation
+        .filter(|rung| !rung.is_empty() && *rung != "default")
+        .map(|rung| rung.parse::<Rung>().map_err(|error| format!("--isolation {error}")));
+    let state_dir =
+        state_directory(arguments.state_dir.as_deref(), environment).map_err(|error| one_line(&error));
+    Some(Door {
+        isolation: keep(isolation.transpose(), wrong)?,
+        state_dir: keep(state_dir, wrong)?,
+        credentials: keep(credentials(environment).map_err(|error| one_line(&error)), wrong)?,
+        progress: progress?,
+    })
+}
+
+/// An error with its causes, for a list of lines.
+fn one_line(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text.push_str(&format!(": {cause}"));
+        next = cause.source();
     }
+    text
 }
 
 /// The value, or its error among the others.
@@ -359,12 +380,10 @@ mod tests {
         let Ok(CommandLine { command: Command::Build(arguments) }) = CommandLine::try_parse_from(line) else {
             panic!("{flags:?} does not parse");
         };
-        let state = [("CORACLE_STATE_DIR", "/state")];
-        let environment = environment.iter().chain(&state);
         let environment =
-            environment.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+            environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let mut wrong = Vec::new();
-        let (request, _) = understand(&arguments, &environment, &mut wrong);
+        let request = understand(&arguments, &environment, &mut wrong);
         (request, wrong)
     }
 
@@ -486,7 +505,7 @@ mod tests {
             assert_eq!(request.annotations, owned(&[("x", "y"), ("z", "w")]));
         });
         check(&["--build-context", "Other=docker-image://debian"], &[], |request| {
-            assert!(request.named_contexts.contains_key("other"));
+            assert_eq!(request.named_contexts["other"], "docker-image://debian");
         });
         refuse(&["--annotation", "index:x=y", "--annotation", "x"], &["form", "index"]);
         refuse(&["--build-context", "a=https://x/y.git"], &["https://"]);
