@@ -43,7 +43,7 @@ bench: setup-bench ## Side by side with buildah; BENCH_WORKLOADS=tiny,stages pic
 
 readme: ## Write the settings table into README.md
 	cargo build --quiet --locked --workspace
-	table=$$(target/debug/coracle-plugin --settings-table)
+	table=$$("$${CARGO_TARGET_DIR:-target}"/debug/coracle-plugin --settings-table)
 	TABLE="$$table" python3 - <<-'PYTHON'
 	import os, re
 	text = open("README.md").read()

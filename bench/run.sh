@@ -18,15 +18,16 @@ main() {
     chmod 755 "$work"
     install -m 755 "${CARGO_TARGET_DIR:-$top/target}/release/coracle" "$work"
     install -m 644 "$here"/*.py "$top/ci-examples/loopback.sh" "$work"
+    local status=0
     if [ "$(id -u)" = 0 ]; then
         id "$user" >/dev/null 2>&1 || useradd --create-home --shell /bin/bash "$user"
         chown -R "$user:" "$work"
         (cd / && runuser -u "$user" -- env -i HOME="$(getent passwd "$user" | cut -d: -f6)" \
             USER="$user" LANG=C.UTF-8 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
             BENCH_WORKLOADS="${BENCH_WORKLOADS:-}" BENCH_ROUNDS="${BENCH_ROUNDS:-3}" \
-            python3 "$work/bench.py" "$work" "$@")
+            python3 "$work/bench.py" "$work" "$@") || status=$?
     else
-        python3 "$work/bench.py" "$work" "$@"
+        python3 "$work/bench.py" "$work" "$@" || status=$?
     fi
     for result in "$work"/results/*.md; do
         [ -e "$result" ] || continue
@@ -34,6 +35,7 @@ main() {
         install -m 644 "$result" "$here/results/"
         echo "written to bench/results/${result##*/}"
     done
+    return "$status"
 }
 
 clean_up() {

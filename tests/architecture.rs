@@ -22,13 +22,14 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-/// Room, floor. A room imports from lower floors, never sideways.
+/// Room, floor. A room imports from lower floors, never sideways. `secret` is
+/// one type that rooms of the first floor hold too, so it lies under them.
 const FLOORS: [(&str, u8); 17] = [
     ("dockerfile", 1),
     ("image", 1),
     ("metadata", 1),
     ("progress", 1),
-    ("secret", 1),
+    ("secret", 0),
     ("ci", 2),
     ("context", 2),
     ("layer", 2),
@@ -146,7 +147,9 @@ fn no_path_of_one_machine() -> Result<(), String> {
     let mut found = Vec::new();
     for name in String::from_utf8(listed.stdout).unwrap().split('\0').filter(|name| !name.is_empty()) {
         // Goldens and vectors quote what the world sends.
-        if name.starts_with("tests/vectors/") || name == "Cargo.lock" {
+        if ["tests/vectors/", "tests/dockerfile/"].iter().any(|goldens| name.starts_with(goldens))
+            || name == "Cargo.lock"
+        {
             continue;
         }
         let text = String::from_utf8_lossy(&fs::read(root().join(name)).unwrap_or_default()).into_owned();

@@ -147,15 +147,23 @@ fn changed_source_executes_again(mut bench: Bench) {
 }
 
 fn awkward_base_survives_a_run(mut bench: Bench) {
-    bench.dockerfile("FROM AWKWARD\nRUN mv /opt /moved\nCOPY --from=AWKWARD /opt/setuid /copied\n");
-    let image = bench.build(&["-t", "awkward"]);
-    assert_eq!(image.entry("moved/null").device, Some((1, 3)));
-    assert_eq!(image.owner("moved/null"), "0666 0:0");
-    assert_eq!(image.owner("moved/setuid"), "4755 33:33");
-    assert_eq!(image.owner("copied"), "4755 0:0");
-    let capability = &image.entry("moved/capable").xattrs["security.capability"];
-    assert_eq!(capability[..], crate::support::base::NET_RAW);
-    assert!(!image.tree().contains_key("opt"));
+    bench.dockerfile(
+        "FROM AWKWARD AS changed\nRUN chmod 711 /opt/capable && chown 7 /opt/setuid && chmod u+s /opt/setuid \
+         && chmod 600 /opt/null && touch /opt/new\nFROM scratch AS copied\nCOPY --from=changed /opt /opt\n",
+    );
+    for target in ["changed", "copied"] {
+        let image = bench.build(&["-t", "awkward", "--target", target]);
+        assert_eq!(image.entry("opt/null").device, Some((1, 3)), "{target}");
+        assert_eq!(image.entry("opt/null").mode, 0o600, "{target}");
+        assert_eq!(image.entry("opt/setuid").mode, 0o4755, "{target}");
+        let capable = image.entry("opt/capable");
+        assert_eq!(capable.mode, 0o711, "{target}");
+        assert_eq!(capable.xattrs["security.capability"], crate::support::base::NET_RAW, "{target}");
+        assert_eq!(image.entry("opt/fifo").kind, tar::EntryType::Fifo, "{target}");
+        // COPY gives everything to root.
+        let owner = if target == "changed" { "4755 7:33" } else { "4755 0:0" };
+        assert_eq!(image.owner("opt/setuid"), owner);
+    }
 }
 
 fn run_leaves_no_trace_of_its_mounts(mut bench: Bench) {

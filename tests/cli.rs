@@ -180,7 +180,7 @@ fn steps_are_named_in_the_log(mut bench: Bench) {
     bench.dockerfile("FROM BASE AS tools\nRUN echo a line of output\nRUN true\n");
     let run = bench.try_build(&["-t", "log"]);
     assert_eq!(run.code, Some(0), "{}", run.stderr);
-    for part in ["[tools 1/2] RUN echo a line of output", "[tools 2/2] RUN true"] {
+    for part in ["[tools 2/3] RUN echo a line of output", "[tools 3/3] RUN true"] {
         assert!(run.stderr.contains(part), "`{part}` is not in:\n{}", run.stderr);
     }
     assert!(

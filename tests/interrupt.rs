@@ -30,7 +30,7 @@ struct Running {
 
 fn sigterm_in_a_run(bench: Bench) {
     let mut running = Running::start(bench);
-    assert!(!running.1.processes().is_empty(), "the RUN is not visible in /proc");
+    running.1.wait_for_sleep();
     let (bench, build) = (&running.0, &mut running.1);
     let told = Instant::now();
     kill_process(build.pid(), Signal::TERM).unwrap();
@@ -46,6 +46,7 @@ fn sigterm_in_a_run(bench: Bench) {
 
 fn kill_is_swept_by_the_next_start(bench: Bench) {
     let (mut bench, mut build) = Running::start(bench);
+    build.wait_for_sleep();
     kill_process_group(build.pid(), Signal::KILL).unwrap();
     build.child.wait().unwrap();
     // The RUN dies with the builder, whatever process group it is in.
@@ -85,6 +86,15 @@ impl Running {
             if said[from..].contains("is-running") && !said[from..].contains("sleep") {
                 return;
             }
+        }
+    }
+
+    /// The shell has said that it is running and starts the program next.
+    fn wait_for_sleep(&self) {
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while self.processes().is_empty() {
+            assert!(Instant::now() < deadline, "the RUN is not visible in /proc");
+            std::thread::sleep(Duration::from_millis(5));
         }
     }
 

@@ -46,7 +46,7 @@ as_ordinary_user() {
     copy=$(mktemp -d)
     chmod 755 "$copy"
     install -m 755 "$program" "$copy/integration"
-    install -m 755 target/debug/coracle "$copy/coracle"
+    install -m 755 "${CARGO_TARGET_DIR:-target}/debug/coracle" "$copy/coracle"
     (cd / && runuser -u "$user" -- env -i HOME="$(getent passwd "$user" | cut -d: -f6)" \
         PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
         "$copy/integration" --quiet --skip architecture)

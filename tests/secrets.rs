@@ -32,7 +32,7 @@ fn written_nowhere(mut bench: Bench) {
     let flags = ["--secret", "id=file,src=secret", "--secret", "id=token,env=TOKEN", "--push", "-t", &name];
     let run = bench.try_build(&flags);
     assert_eq!(run.code, Some(0), "{}", run.stderr);
-    let image = crate::support::image::Image::read(&bench.state(), &run.digest());
+    let image = bench.image(&run.digest());
     assert_eq!(image.text("seen"), format!("{}\n{}\n", FILE.len(), VARIABLE.len()));
     let said = [run.stdout.as_slice(), run.stderr.as_bytes()].concat();
     let holds =

@@ -83,7 +83,8 @@ mod tests {
 
     fn code(arguments: &[&str]) -> u8 {
         let line = std::iter::once("coracle").chain(arguments.iter().copied());
-        run(line.map(OsString::from).collect(), BTreeMap::new())
+        let state = ("CORACLE_STATE_DIR".to_owned(), "/nowhere/state".to_owned());
+        run(line.map(OsString::from).collect(), BTreeMap::from([state]))
     }
 
     #[test]

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use super::base::{self, Base};
-use super::image::Image;
+use super::image::{self, Image};
 use super::server::Server;
 use super::user::User;
 
@@ -149,13 +149,21 @@ impl Bench {
         self.coracle(&[&["build", "--progress", "plain"], flags, &["context"]].concat())
     }
 
-    /// A build that must work, and its image, read from the state directory.
+    /// A build that must work, and its image.
     pub fn build(&self, flags: &[&str]) -> Image {
         let run = self.try_build(flags);
         assert_eq!(run.code, Some(0), "{}", run.stderr);
-        let image = Image::read(&self.state(), &run.digest());
         self.assert_clean();
-        image
+        self.image(&run.digest())
+    }
+
+    /// The image `digest`. What was only pushed, and a layer of a base that no
+    /// RUN needed, is not in the state directory: the registry has it then.
+    pub fn image(&self, digest: &str) -> Image {
+        Image::gather(digest, &|digest| {
+            let elsewhere = || self.server.as_ref()?.blob(digest);
+            image::stored(&self.state(), digest).or_else(elsewhere)
+        })
     }
 
     /// A build that must fail with `code`, one `error:` line that contains
@@ -236,16 +244,23 @@ fn reader(mut from: impl std::io::Read + Send + 'static) -> std::thread::JoinHan
 /// The program under test where every user can execute it: a checkout below a
 /// private home directory is closed to others.
 fn program() -> &'static Path {
-    static PROGRAM: OnceLock<(TempDir, PathBuf)> = OnceLock::new();
-    let (_, path) = PROGRAM.get_or_init(|| {
-        let directory = tempfile::Builder::new().prefix("coracle-program-").tempdir().unwrap();
-        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        let path = directory.path().join("coracle");
+    PROGRAM.get_or_init(|| {
+        let directory = tempfile::Builder::new().prefix("coracle-program-").tempdir().unwrap().keep();
+        fs::set_permissions(&directory, fs::Permissions::from_mode(0o755)).unwrap();
+        let path = directory.join("coracle");
         fs::copy(built(), &path).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-        (directory, path)
-    });
-    path
+        path
+    })
+}
+
+static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+
+/// Removes the copy of the program: statics are not dropped.
+pub fn clean_up() {
+    if let Some(directory) = PROGRAM.get().and_then(|path| path.parent()) {
+        fs::remove_dir_all(directory).unwrap();
+    }
 }
 
 /// What cargo built; a copy of the tests for another user has it beside itself.

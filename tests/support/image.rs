@@ -50,13 +50,19 @@ pub struct Entry {
 impl Image {
     /// Reads the image `digest` of the layout at `root`, checking every digest.
     pub fn read(root: &Path, digest: &str) -> Self {
-        let manifest: Value = serde_json::from_slice(&blob(root, digest)).unwrap();
-        let config = serde_json::from_slice(&blob(root, text(&manifest["config"]["digest"]))).unwrap();
+        Self::gather(digest, &|digest| stored(root, digest))
+    }
+
+    /// Reads the image `digest` from wherever `find` has its blobs.
+    pub fn gather(digest: &str, find: &dyn Fn(&str) -> Option<Vec<u8>>) -> Self {
+        let blob = |digest: &Value| checked(text(digest), find);
+        let manifest: Value = serde_json::from_slice(&checked(digest, find)).unwrap();
+        let config: Value = serde_json::from_slice(&blob(&manifest["config"]["digest"])).unwrap();
         let layers = manifest["layers"].as_array().unwrap();
-        let layers = layers.iter().map(|layer| entries(&blob(root, text(&layer["digest"])))).collect();
-        let image = Self { digest: digest.to_owned(), manifest, config, layers };
-        image.check_diff_ids(root);
-        image
+        let tars: Vec<Vec<u8>> = layers.iter().map(|layer| gunzip(&blob(&layer["digest"]))).collect();
+        check_diff_ids(&config, &tars);
+        let layers = tars.iter().map(|tar| entries(tar)).collect();
+        Self { digest: digest.to_owned(), manifest, config, layers }
     }
 
     /// The image that `index.json` names `reference` (full spelling).
@@ -66,19 +72,6 @@ impl Image {
             entry["annotations"].as_object().is_some_and(|all| all.values().any(|value| value == reference))
         })?;
         Some(Self::read(root, text(&found["digest"])))
-    }
-
-    fn check_diff_ids(&self, root: &Path) {
-        let diff_ids = self.config["rootfs"]["diff_ids"].as_array().unwrap();
-        let layers = self.manifest["layers"].as_array().unwrap();
-        assert_eq!(diff_ids.len(), layers.len());
-        for (diff_id, layer) in diff_ids.iter().zip(layers) {
-            let tar = gunzip(&blob(root, text(&layer["digest"])));
-            assert_eq!(text(diff_id), coracle::image::Digest::of(tar).to_string());
-        }
-        let history = self.config["history"].as_array().unwrap();
-        let with_layer = history.iter().filter(|entry| entry["empty_layer"] != true).count();
-        assert_eq!(with_layer, layers.len(), "history and layers differ");
     }
 
     /// The merged tree: whiteouts and opaque directories applied.
@@ -125,6 +118,15 @@ impl Image {
     }
 }
 
+fn check_diff_ids(config: &Value, tars: &[Vec<u8>]) {
+    let diff_ids = config["rootfs"]["diff_ids"].as_array().unwrap();
+    let found: Vec<String> = tars.iter().map(|tar| coracle::image::Digest::of(tar).to_string()).collect();
+    assert_eq!(diff_ids.iter().map(text).collect::<Vec<_>>(), found);
+    let history = config["history"].as_array().unwrap();
+    let with_layer = history.iter().filter(|entry| entry["empty_layer"] != true).count();
+    assert_eq!(with_layer, tars.len(), "history and layers differ");
+}
+
 fn remove(tree: &mut BTreeMap<String, Entry>, path: &str) {
     let below = format!("{path}/");
     tree.retain(|other, _| other != path && !other.starts_with(&below));
@@ -134,10 +136,14 @@ fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_else(|| panic!("{value} is no text"))
 }
 
+/// A blob of a layout.
+pub fn stored(root: &Path, digest: &str) -> Option<Vec<u8>> {
+    fs::read(root.join("blobs/sha256").join(digest.strip_prefix("sha256:").unwrap())).ok()
+}
+
 /// A blob, its digest checked.
-fn blob(root: &Path, digest: &str) -> Vec<u8> {
-    let path = root.join("blobs/sha256").join(digest.strip_prefix("sha256:").unwrap());
-    let bytes = fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+fn checked(digest: &str, find: &dyn Fn(&str) -> Option<Vec<u8>>) -> Vec<u8> {
+    let bytes = find(digest).unwrap_or_else(|| panic!("the blob {digest} is missing"));
     assert_eq!(coracle::image::Digest::of(&bytes).to_string(), digest);
     bytes
 }
@@ -152,9 +158,8 @@ fn gunzip(bytes: &[u8]) -> Vec<u8> {
     tar
 }
 
-fn entries(layer: &[u8]) -> Vec<Entry> {
-    let tar = gunzip(layer);
-    let mut archive = Archive::new(&tar[..]);
+fn entries(tar: &[u8]) -> Vec<Entry> {
+    let mut archive = Archive::new(tar);
     archive.entries().unwrap().map(|entry| read_entry(entry.unwrap())).collect()
 }
 

@@ -6,6 +6,8 @@ use super::registry::{Auth, Behaviour, TestRegistry};
 /// A registry on loopback, gone when dropped.
 pub struct Server(TestRegistry);
 
+const REPOSITORIES: [&str; 4] = ["library/base", "library/awkward", "team/app", "team/parent"];
+
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
 impl Server {
@@ -30,6 +32,14 @@ impl Server {
             self.0.put_blob(repository, layer);
         }
         self.0.put_manifest(repository, tag, MANIFEST, &base.manifest);
+    }
+
+    /// A blob or manifest of one of the repositories that tests use.
+    pub fn blob(&self, digest: &str) -> Option<Vec<u8>> {
+        let manifest = |repository| self.0.manifest(repository, digest).map(|(_, bytes)| bytes);
+        REPOSITORIES
+            .iter()
+            .find_map(|repository| self.0.blob(repository, digest).or_else(|| manifest(repository)))
     }
 
     /// The digest that `repository:tag` has.
