@@ -78,7 +78,8 @@ pub(super) async fn plan(
         if missing.is_empty() {
             break;
         }
-        let place = |key: &Key| outline.places.get(key).map(|span| from_line(*span, &dockerfile.source));
+        let place =
+            |key: &Key| outline.places.get(key).map(|span| from_line(&key.0, *span, &dockerfile.source));
         for (key, resolved) in resolve_all(missing, client, &place).await? {
             reporter.info(format!("{} is {}", key.0, resolved.digest));
             bases.add(key, resolved)?;
@@ -91,8 +92,8 @@ pub(super) async fn plan(
 }
 
 /// The line that asks for an image, drawn for an error about it.
-fn from_line(span: Span, source: &Source) -> String {
-    Diagnostic::error(span, "this base image cannot be had".to_owned()).render(source)
+fn from_line(reference: &Reference, span: Span, source: &Source) -> String {
+    Diagnostic::error(span, format!("cannot pull `{reference}`")).render(source)
 }
 
 async fn resolve_all(

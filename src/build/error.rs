@@ -39,7 +39,7 @@ pub enum Error {
     #[error("the registry client cannot be set up")]
     Registry(#[source] registry::Error),
     /// A base image.
-    #[error("{}cannot pull `{reference}`", place.as_ref().map(|drawn| format!("{drawn}\n")).unwrap_or_default())]
+    #[error("{}", pull_place(place.as_deref(), reference))]
     Pull {
         /// The FROM line, drawn, where it is one.
         place: Option<String>,
@@ -239,6 +239,10 @@ fn registry_kind(error: &registry::Error, otherwise: ErrorKind) -> ErrorKind {
         registry::ErrorKind::Unauthorized => ErrorKind::Authentication,
         _ => otherwise,
     }
+}
+
+fn pull_place(place: Option<&str>, reference: &Reference) -> String {
+    place.map_or_else(|| format!("cannot pull `{reference}`"), str::to_owned)
 }
 
 fn listed_paths(paths: &[PathBuf]) -> String {

@@ -57,8 +57,8 @@ async fn perform(work: &mut Work, op: &RunOp, event: StepId) -> Result<Ended, St
     let (site, op, previous) = (Arc::clone(&work.site), op.clone(), work.rootfs.take());
     blocking(move || {
         let key = &site.materials.record_key;
-        let mut rootfs = Rootfs::prepare(site.storage.clone(), &trees, &scratch, key, previous)
-            .map_err(StepError::Rootfs)?;
+        let mut rootfs =
+            Rootfs::prepare(&site.storage, &trees, &scratch, key, previous).map_err(StepError::Rootfs)?;
         let view = LayersTree::new("this stage".to_owned(), &trees);
         let spec = run::spec(&op, &view, rootfs.root(), &site.surroundings, prepared.specs)?;
         let mut lines = Lines::new(Arc::clone(&site.reporter), event);

@@ -1,13 +1,13 @@
 //! The tree as it was: the chain's effective view, the files behind it, and
 //! which names belong to one file.
 
-use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::OnceLock;
 
 use crate::image::{Digest, HashingReader};
 use crate::layer::{Below, EntryIndex, Found, Kind, LowerTrees, PackedLayer, Stack};
@@ -24,12 +24,12 @@ pub(super) struct Before {
     trees: Vec<PathBuf>,
     /// Of files in layers that were packed here and have no tree of their own.
     digests: HashMap<Source, Digest>,
-    groups: OnceCell<HashMap<Source, Vec<PathBuf>>>,
+    groups: OnceLock<HashMap<Source, Vec<PathBuf>>>,
 }
 
 impl Before {
     pub(super) fn new(stack: Stack, trees: Vec<PathBuf>) -> Self {
-        Self { stack, trees, digests: HashMap::new(), groups: OnceCell::new() }
+        Self { stack, trees, digests: HashMap::new(), groups: OnceLock::new() }
     }
 
     pub(super) fn stack(&self) -> &Stack {
@@ -91,7 +91,7 @@ impl Before {
         self.stack.push(Arc::new(index));
         self.trees.push(PathBuf::new());
         self.digests.extend(digests.into_iter().map(|(path, digest)| ((number, path), digest)));
-        self.groups = OnceCell::new();
+        self.groups = OnceLock::new();
         Ok(())
     }
 }

@@ -227,9 +227,10 @@ impl Run {
         assert_eq!(self.stdout, b"", "stdout must be empty");
     }
 
-    /// How many lines begin with `error:`.
+    /// How many lines are headed `error:`, alone or behind a place in a Dockerfile.
     pub fn errors(&self) -> usize {
-        self.stderr.lines().filter(|line| line.starts_with("error: ")).count()
+        let headed = |line: &&str| line.starts_with("error: ") || line.contains(": error: ");
+        self.stderr.lines().filter(headed).count()
     }
 }
 
