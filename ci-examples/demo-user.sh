@@ -58,6 +58,8 @@ PLUGIN_CONTEXT='app'
 PLUGIN_DOCKERFILE='app/Dockerfile'
 PLUGIN_TARGET='app'
 PLUGIN_BUILD_ARGS='VERSION=1.2.3,BUILD_BASE=$host/library/debian:bookworm,RUN_BASE=$host/library/busybox:latest'
+# A runner keeps the state directory on a volume; here it is told to stay.
+PLUGIN_PURGE='false'
 PLUGIN_LABELS='org.opencontainers.image.vendor=coracle demo,org.opencontainers.image.url=https://example.com/hello'
 SETTINGS
     local started ended

@@ -118,7 +118,7 @@ fn readme_has_the_settings_table() -> Result<(), String> {
     let printed = Command::new(binary).arg("--settings-table").env_clear().output().unwrap();
     assert!(printed.status.success(), "--settings-table failed");
     let printed = String::from_utf8(printed.stdout).unwrap();
-    assert_eq!(table.trim(), printed.trim(), "README.md is stale: make readme");
+    assert!(table.trim() == printed.trim(), "README.md is stale: make readme");
     Ok(())
 }
 
