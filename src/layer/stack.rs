@@ -12,6 +12,7 @@ use std::sync::Arc;
 use super::index::{end_of, search};
 use super::index_builder::{IndexBuilder, MOST_LINKS, Walk};
 use super::path::{bytes, compare, is_below, to_path};
+use super::tar_stream::Item;
 use super::{Entry, EntryIndex, Error, Kind};
 
 /// The effective view of a chain. Cloning is cheap: a stage may fork it.
@@ -248,6 +249,12 @@ impl Stack {
     /// else in the view below.
     fn link_data(&self, layer: &EntryIndex, name: Place, target: &Path) -> Place {
         let mut target = target.to_owned();
+        if layer.locate(bytes(&target)).is_err()
+            && let Ok(resolved) = self.resolve(&target, false)
+        {
+            // Its directory may be a link below.
+            target = resolved.path;
+        }
         for _ in 0..MOST_LINKS {
             let Ok(at) = layer.locate(bytes(&target)) else { return self.lower_data(name, &target) };
             match layer.entry_at(at).kind {
@@ -311,30 +318,43 @@ fn keeps_below(kind: &Kind) -> bool {
     matches!(kind, Kind::Directory { opaque: false })
 }
 
-/// `None` when the moved names contradict each other: then they stay.
+/// The layer with names moved to where the links below lead.
 fn relocate(layer: &EntryIndex, moves: &[(PathBuf, PathBuf)]) -> Option<EntryIndex> {
-    let moved = |path: &Path| {
-        let real = |(from, to): &(PathBuf, PathBuf)| Some(joined(to, path.strip_prefix(from).ok()?));
+    // What lies below a link moves; the link's own name does not, unless a
+    // directory is meant.
+    let moved = |path: &Path, itself: bool| {
+        let real = |(from, to): &(PathBuf, PathBuf)| {
+            let rest = path.strip_prefix(from).ok()?;
+            (itself || !rest.as_os_str().is_empty()).then(|| joined(to, rest))
+        };
         moves.iter().rev().find_map(real)
     };
     let mut builder = IndexBuilder::default();
+    let mut late = Vec::new();
     for at in (0..layer.len()).filter(|at| !layer.is_implicit(*at)) {
         let mut entry = layer.entry_at(at);
+        let mark = layer.is_implicit_opaque(at);
         if let Kind::Hardlink { target } = &mut entry.kind
-            && let Some(real) = moved(target)
+            && let Some(real) = moved(target, false)
         {
             *target = real;
         }
-        if let Some(real) = moved(&entry.path) {
+        if let Some(real) = moved(&entry.path, mark) {
             entry.path = real;
-        }
-        if layer.is_implicit_opaque(at) {
-            builder.add_opaque(&entry.path).ok()?;
+            late.push(item(entry, mark));
         } else {
-            builder.add(entry).ok()?;
+            builder.apply(item(entry, mark)).ok()?;
         }
     }
+    for item in late {
+        // Refused is what contradicts the layer's own names: those stay.
+        drop(builder.apply(item));
+    }
     builder.finish().ok()
+}
+
+fn item(entry: Entry, mark: bool) -> Item {
+    if mark { Item::Opaque(entry.path) } else { Item::Entry(entry) }
 }
 
 /// `Path::join`, which would end the directory itself in a slash.

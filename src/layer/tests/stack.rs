@@ -139,6 +139,7 @@ fn names_through_lower_links_are_moved() {
     get(&[usr, "!lib"], "usr/lib", "dir 0/0");
     get(&[usr, "!lib"], "lib", "link 0/0");
     get(&[usr, "c=lib/a"], "c", "file 1/0");
+    get(&[usr, "usr/lib/b c=lib/b"], "c", "file 1/1");
     get(&[usr, "lib/ lib/b"], "lib/b", "file 1/1");
     get(&[usr, "lib/ lib/b"], "lib", "dir 1/1");
     get(&["lib@/nowhere", "lib/b"], "nowhere/b", "file 1/1");
