@@ -120,7 +120,7 @@ impl Snapshot {
                 found.directories.insert(path.clone(), entry);
             } else if seen.insert(inode.inode) {
                 let names = names.get(&inode.inode).cloned().unwrap_or_else(|| [path.clone()].into());
-                found.groups.push(Group { names, entry, split_off: BTreeSet::new() });
+                found.groups.push(Group { names, entry, split_off: BTreeSet::new(), shows_lower: false });
             }
         }
         for path in self.inodes.keys().filter(|path| !after.inodes.contains_key(*path)) {
