@@ -21,7 +21,7 @@ use std::rc::Rc;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-use crate::metadata::Key;
+use crate::metadata::{Key, LINKED_XATTR};
 
 use super::index_builder::Walk;
 use super::inode::{describe, describe_link, failed, mark_opaque};
@@ -272,7 +272,9 @@ impl<'a> Tree<'a> {
                 refuse("which lies below it")
             }
             other => other,
-        })
+        })?;
+        mark_linked(&place.handle, name);
+        Ok(())
     }
 
     /// Brings a file of the layers below up, as overlay does when a name is
@@ -493,6 +495,15 @@ impl<'a> Tree<'a> {
 enum Step {
     Into(Place),
     Link(PathBuf),
+}
+
+/// See [`LINKED_XATTR`]. Links and devices take no mark, and on a file system
+/// without attributes no overlay will ask for it.
+fn mark_linked(parent: &OwnedFd, name: &OsStr) {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    if let Ok(file) = rustix::fs::openat(parent, name, flags, Mode::empty()) {
+        let _ = rustix::fs::fsetxattr(file, LINKED_XATTR, b"y", rustix::fs::XattrFlags::empty());
+    }
 }
 
 fn open_directory(parent: &OwnedFd, name: &OsStr) -> rustix::io::Result<OwnedFd> {

@@ -13,13 +13,10 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use crate::layer::{Entry, Kind, is_bookkeeping};
-use crate::metadata::{DeviceKind, Key, RECORD_XATTR, Record};
+use crate::metadata::{DeviceKind, Key, LINKED_XATTR, RECORD_XATTR, Record};
 
 use super::Error;
 
-/// Written by overlayfs onto what it copied up, also where it cannot say from
-/// where (an empty value, always so in a user namespace).
-const ORIGIN: &[u8] = b"user.overlay.origin";
 const OPAQUE: &[u8] = b"user.overlay.opaque";
 const CAPABILITY: &[u8] = b"security.capability";
 
@@ -34,11 +31,10 @@ pub(super) struct Disk {
 pub(super) struct Inspected {
     pub(super) what: What,
     pub(super) inode: u64,
-    pub(super) links: u64,
     /// Nothing of a lower directory shows through.
     pub(super) opaque: bool,
-    /// overlayfs made it of a lower file.
-    pub(super) copied_up: bool,
+    /// It is, or was copied up from, a file with several names.
+    pub(super) linked: bool,
 }
 
 /// What a name is to a layer.
@@ -180,7 +176,7 @@ impl Disk {
     ) -> io::Result<()> {
         let is_record = name == RECORD_XATTR.as_bytes();
         match name.as_slice() {
-            ORIGIN => inspected.copied_up = true,
+            _ if name == LINKED_XATTR.as_bytes() => inspected.linked = true,
             OPAQUE => inspected.opaque = value(inode, &name)?.is_some_and(|value| value == b"y"),
             _ if is_record => {
                 let record = value(inode, &name)?.and_then(|value| Record::from_xattr(&value, &self.key));
@@ -204,7 +200,7 @@ const DIRECTORY: OFlags =
 const FILE: OFlags = OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::NONBLOCK).union(OFlags::CLOEXEC);
 
 fn without_entry(stat: &Stat, what: What) -> Inspected {
-    Inspected { what, inode: stat.st_ino, links: stat.st_nlink as u64, opaque: false, copied_up: false }
+    Inspected { what, inode: stat.st_ino, opaque: false, linked: false }
 }
 
 /// The record knows better than the inode.

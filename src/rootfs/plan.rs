@@ -36,6 +36,8 @@ pub(super) struct Group {
     /// Names below that still show the old file, though they are names of this
     /// one: overlayfs splits a group when one name is written.
     pub(super) split_off: BTreeSet<PathBuf>,
+    /// Taken away from an overlay's upper, it would look the same.
+    pub(super) shows_lower: bool,
 }
 
 /// The layer, sorted.

@@ -26,7 +26,8 @@ pub(super) struct Snapshot {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Fingerprint {
     inode: u64,
-    links: u64,
+    /// A file with more than one name. Directories count what is in them.
+    several: bool,
     mode: u32,
     uid: u32,
     gid: u32,
@@ -39,8 +40,7 @@ impl Fingerprint {
     fn of(stat: &Stat) -> Self {
         Self {
             inode: stat.st_ino,
-            // A directory's count says how many directories it has: nothing new.
-            links: if is_directory(stat.st_mode) { 1 } else { stat.st_nlink as u64 },
+            several: stat.st_nlink > 1 && !is_directory(stat.st_mode),
             mode: stat.st_mode,
             uid: stat.st_uid,
             gid: stat.st_gid,
@@ -120,7 +120,7 @@ impl Snapshot {
                 found.directories.insert(path.clone(), entry);
             } else if seen.insert(inode.inode) {
                 let names = names.get(&inode.inode).cloned().unwrap_or_else(|| [path.clone()].into());
-                found.groups.push(Group { names, entry, split_off: BTreeSet::new() });
+                found.groups.push(Group { names, entry, split_off: BTreeSet::new(), shows_lower: false });
             }
         }
         for path in self.inodes.keys().filter(|path| !after.inodes.contains_key(*path)) {
@@ -136,7 +136,7 @@ impl Snapshot {
     fn names_by_inode(&self) -> BTreeMap<u64, BTreeSet<PathBuf>> {
         let mut names: BTreeMap<u64, BTreeSet<PathBuf>> = BTreeMap::new();
         for (path, inode) in &self.inodes {
-            if inode.links > 1 && !is_directory(inode.mode) {
+            if inode.several {
                 names.entry(inode.inode).or_default().insert(path.clone());
             }
         }

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, Timespec, Timestamps, UTIME_OMIT, Uid};
 
 use crate::layer::{Entry, Kind};
+use crate::metadata::LINKED_XATTR;
 
 use super::before::Before;
 use super::disk::{Disk, Inspected, What, list};
@@ -56,8 +57,8 @@ pub(super) fn find(disk: &Disk, before: &Before) -> Result<Findings, Error> {
     }
     walk.directory(opened.as_fd(), root, false)?;
     let (mut found, inodes) = (walk.found, walk.inodes);
-    for (group, copied_up) in inodes.into_values() {
-        let split_off = if copied_up { split_off(&group, before, disk)? } else { BTreeSet::new() };
+    for (group, linked) in inodes.into_values() {
+        let split_off = if linked { split_off(&group, before, disk)? } else { BTreeSet::new() };
         found.groups.push(Group { split_off, ..group });
     }
     Ok(found)
@@ -67,7 +68,7 @@ struct Walk<'a> {
     disk: &'a Disk,
     before: &'a Before,
     found: Findings,
-    /// By inode; and whether it was copied up.
+    /// By inode; and whether it was, or is, a file with several names.
     inodes: BTreeMap<u64, (Group, bool)>,
 }
 
@@ -112,8 +113,9 @@ impl Walk<'_> {
         }
         // One inode that has several names is one group; whiteouts, which also
         // share an inode, are no names.
-        let group = Group { names: BTreeSet::new(), entry, split_off: BTreeSet::new() };
-        let (group, _) = self.inodes.entry(inspected.inode).or_insert((group, inspected.copied_up));
+        let new = Group { names: BTreeSet::new(), entry, split_off: BTreeSet::new(), shows_lower: !pure };
+        let (group, _) = self.inodes.entry(inspected.inode).or_insert((new, inspected.linked));
+        group.shows_lower &= !pure;
         group.names.insert(path.to_owned());
         Ok(true)
     }
@@ -157,19 +159,40 @@ fn shows_lower(disk: &Disk, path: &Path) -> Result<bool, Error> {
 }
 
 /// Makes the upper directory the tree of the layer that was packed from it:
-/// names that overlayfs split off are joined again, sockets go. Directory
-/// times stay.
+/// what was copied up and never changed goes (it would split a group of names
+/// for good), names that overlayfs split off are joined again, sockets go.
+/// Directory times stay.
 pub(super) fn normalise(disk: &Disk, before: &Before, found: &Findings, plan: &Plan) -> Result<(), Error> {
     for group in &found.groups {
         let Some(file) = group.names.first() else { continue };
-        for name in group.split_off.iter().filter(|name| plan.has(name)) {
+        if !plan.has(file) {
+            for name in group.names.iter().filter(|_| group.shows_lower) {
+                remove(disk, name).map_err(Error::write(name))?;
+            }
+            continue;
+        }
+        for name in &group.split_off {
             join(disk, before, file, name).map_err(Error::write(name))?;
+        }
+        if group.names.len() + group.split_off.len() > 1 && matches!(group.entry.kind, Kind::File { .. }) {
+            mark_linked(disk, file).map_err(Error::write(file))?;
         }
     }
     for path in &found.sockets {
         remove_socket(disk, before, path).map_err(Error::write(path))?;
     }
     Ok(())
+}
+
+fn remove(disk: &Disk, path: &Path) -> io::Result<()> {
+    let (parent, name) = disk.parent(path)?;
+    keeping_time(parent.as_fd(), || Ok(rustix::fs::unlinkat(&parent, name, AtFlags::empty())?))
+}
+
+/// As unpacking does it.
+fn mark_linked(disk: &Disk, path: &Path) -> io::Result<()> {
+    let flags = rustix::fs::XattrFlags::empty();
+    Ok(rustix::fs::fsetxattr(disk.file(path)?, LINKED_XATTR, b"y", flags)?)
 }
 
 fn join(disk: &Disk, before: &Before, file: &Path, name: &Path) -> io::Result<()> {

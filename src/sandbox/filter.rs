@@ -58,6 +58,10 @@ const REFUSE: [i64; 23] = [
     libc::SYS_io_uring_register,
 ];
 
+/// ioctl(2) requests; libc has them in types that differ between C libraries.
+const TIOCSTI: u64 = 0x5412;
+const TIOCLINUX: u64 = 0x541c;
+
 /// Installs them on this thread, which needs CAP_SYS_ADMIN.
 pub(super) fn install() -> io::Result<()> {
     for program in programs()? {
@@ -75,9 +79,9 @@ fn programs() -> io::Result<[BpfProgram; 3]> {
     }
     // A terminal that the builder shares must not be typed into (TIOCSTI), nor
     // pasted into (TIOCLINUX).
-    let ioctls = [libc::TIOCSTI, libc::TIOCLINUX]
+    let ioctls = [TIOCSTI, TIOCLINUX]
         .into_iter()
-        .map(|request| rule(1, SeccompCmpOp::MaskedEq(0xffff_ffff), request as u64))
+        .map(|request| rule(1, SeccompCmpOp::MaskedEq(0xffff_ffff), request))
         .collect::<io::Result<_>>()?;
     refuse.insert(libc::SYS_ioctl, ioctls);
     let absent = [(libc::SYS_clone3, Vec::new())].into();

@@ -71,7 +71,7 @@ impl Sandbox for Namespaces {
         let messages = message::parse(&carrier.said).map_err(during("understand the stub"))?;
         remove_stubs(&spec.root, &messages)?;
         followed?;
-        exit(messages).unwrap_or_else(|| Err(Error::StubDied(ended)))
+        exit(messages).unwrap_or(Err(Error::StubDied(ended)))
     }
 }
 
@@ -156,11 +156,10 @@ impl Carrier {
 
     fn without_blocking(self) -> io::Result<Self> {
         self.channel.set_nonblocking(true)?;
-        for fd in [self.stdout.as_ref().map(AsFd::as_fd), self.stderr.as_ref().map(AsFd::as_fd)] {
-            if let Some(fd) = fd {
-                let flags = rustix::fs::fcntl_getfl(fd)?;
-                rustix::fs::fcntl_setfl(fd, flags | rustix::fs::OFlags::NONBLOCK)?;
-            }
+        let outputs = [self.stdout.as_ref().map(AsFd::as_fd), self.stderr.as_ref().map(AsFd::as_fd)];
+        for fd in outputs.into_iter().flatten() {
+            let flags = rustix::fs::fcntl_getfl(fd)?;
+            rustix::fs::fcntl_setfl(fd, flags | rustix::fs::OFlags::NONBLOCK)?;
         }
         Ok(self)
     }

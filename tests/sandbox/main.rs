@@ -5,6 +5,13 @@
 //! subordinate ids must both pass. Where the rung cannot be had every case is
 //! shown as ignored, with the reason.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "all of this crate is a test, though it brings its own main"
+)]
+
 mod rootfs;
 
 use std::ffi::OsString;
@@ -28,6 +35,11 @@ fn main() -> ExitCode {
     if let Some(code) = sandbox::stub(&arguments) {
         return code.into();
     }
+    if let [_, mark, how, state] = &arguments[..]
+        && mark == AS_BUILDER
+    {
+        return be_a_builder(how.to_str().unwrap_or_default(), Path::new(state));
+    }
     let options = Arguments::from_args();
     let state = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).or_else(|_| tempfile::tempdir());
     let state = state.expect("a temporary directory can be made");
@@ -46,6 +58,22 @@ fn main() -> ExitCode {
     let bench = Arc::new(Bench::new(entered, state));
     let trials = CASES.iter().map(|(name, case)| trial(name, *case, &bench)).collect();
     libtest_mimic::run(&options, trials).exit_code()
+}
+
+/// Makes this program a builder that only ends in some way, so that its first
+/// process can be watched from outside.
+const AS_BUILDER: &str = "--as-builder";
+
+fn be_a_builder(how: &str, state: &Path) -> ExitCode {
+    let wish = Wish { isolation: Some(Rung::Namespaces), storage: None, state_dir: state.to_owned() };
+    sandbox::enter(&wish).expect("it was entered before");
+    println!("ready");
+    match how {
+        "exit" => return ExitCode::from(7),
+        "die" => nix::sys::signal::raise(nix::sys::signal::Signal::SIGKILL).expect("it can be raised"),
+        _ => std::thread::sleep(Duration::from_secs(60)),
+    }
+    ExitCode::SUCCESS
 }
 
 fn trial(name: &str, case: Case, bench: &Arc<Bench>) -> Trial {
@@ -79,6 +107,7 @@ const CASES: &[(&str, Case)] = &[
     ("runs_side_by_side", runs_side_by_side),
     ("packs_the_same_from_both_storages", rootfs::packs_the_same_from_both_storages),
     ("packs_only_what_changed", rootfs::packs_only_what_changed),
+    ("ends_as_the_builder_ends", ends_as_the_builder_ends),
     ("costs_little", costs_little),
 ];
 
@@ -546,6 +575,41 @@ fn runs_side_by_side(bench: &Bench) {
             });
         }
     });
+}
+
+fn ends_as_the_builder_ends(bench: &Bench) {
+    use std::io::{BufRead, BufReader, Read};
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::{Command, Stdio};
+
+    let end = |how: &str, signal: Option<&str>| {
+        let state = bench.directory();
+        let mut first = Command::new(std::env::current_exe().unwrap())
+            .args([AS_BUILDER, how])
+            .arg(state.path())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut output = BufReader::new(first.stdout.take().unwrap());
+        let mut line = String::new();
+        output.read_line(&mut line).unwrap();
+        assert_eq!(line, "ready\n");
+        if let Some(signal) = signal {
+            let pid = nix::unistd::Pid::from_raw(first.id().cast_signed());
+            nix::sys::signal::kill(pid, signal.parse::<nix::sys::signal::Signal>().unwrap()).unwrap();
+        }
+        let status = first.wait().unwrap();
+        // The builder holds the other end: its end is the builder's.
+        let started = Instant::now();
+        output.read_to_string(&mut line).unwrap();
+        assert!(started.elapsed() < Duration::from_secs(5), "the builder outlived the first process");
+        (status.code(), status.signal())
+    };
+    assert_eq!(end("exit", None), (Some(7), None));
+    assert_eq!(end("die", None), (None, Some(9)));
+    assert_eq!(end("wait", Some("SIGTERM")), (None, Some(15)));
+    assert_eq!(end("wait", Some("SIGUSR1")), (None, Some(10)));
+    assert_eq!(end("wait", Some("SIGKILL")), (None, Some(9)));
 }
 
 fn costs_little(bench: &Bench) {

@@ -241,14 +241,18 @@ pub(crate) fn packs_the_same_from_both_storages(bench: &Bench) {
     if bench.entered.storage != Storage::Overlay {
         return;
     }
-    for seed in 1..=3 {
+    let mut seen = 0;
+    for seed in 1..=8 {
         let mut lines = lines(bench);
         let mut history = History { random: seed, step: 0 };
         for step in 0..8 {
-            let script = history.script(30);
+            if step == 4 {
+                lines.iter_mut().for_each(copy_something);
+            }
+            let script = history.script(36);
             let layers: Vec<Vec<String>> = lines.iter_mut().map(|line| line.run(&script)).collect();
             let (plain, overlay) = (&layers[0], &layers[1]);
-            assert!(step > 0 || !plain.is_empty());
+            seen += plain.len();
             let difference: String = plain
                 .iter()
                 .filter(|line| !overlay.contains(line))
@@ -263,6 +267,23 @@ pub(crate) fn packs_the_same_from_both_storages(bench: &Bench) {
             assert_eq!(plain, overlay, "seed {seed}, step {step}:\n{difference}\n{script}");
         }
     }
+    assert!(seen > 600, "the histories do something: {seen} entries");
+}
+
+/// A layer that no RUN made, as COPY has them: it must be added to a plain tree
+/// that earlier steps left.
+fn copy_something(line: &mut Line<'_>) {
+    let body = b"copied\n".to_vec();
+    let whiteout = Entry { kind: Kind::Whiteout, ..directory("w/x") };
+    line.add_layer(vec![
+        (directory("w"), None),
+        (Entry { kind: Kind::Directory { opaque: true }, ..directory("w/d") }, None),
+        (file("w/d/copied", &body), Some(body.clone())),
+        (Entry { kind: Kind::Hardlink { target: "w/d/copied".into() }, ..file("w/d/linked", &body) }, None),
+        (directory("w/f"), None),
+        (file("w/f/copied", &body), Some(body)),
+        (whiteout, None),
+    ]);
 }
 
 /// Random things to do to a small tree. All times are set, so that only what
@@ -275,11 +296,14 @@ struct History {
 const DIRECTORIES: [&str; 5] = ["/w", "/w/d", "/w/d/e", "/w/x", "/w/x/y"];
 const NAMES: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
 
+const MAKE_DIRECTORIES: &str = "for d in /w/d /w/d/e /w/x /w/x/y; do \
+    [ -e $d ] || { $b mkdir $d && $b touch -c -d @$t $d ${d%/*}; }; done";
+
 impl History {
     fn script(&mut self, operations: u32) -> String {
         let mut script = String::from("b=/bin/busybox; exec 2>/dev/null\n");
-        for _ in 0..operations {
-            let operation = self.operation();
+        for number in 0..operations {
+            let operation = if number % 6 == 0 { MAKE_DIRECTORIES.to_owned() } else { self.operation() };
             self.step += 1;
             let time = 1_000_000_000 + self.step;
             let _ = writeln!(script, "t={time}; {operation}");
@@ -304,37 +328,37 @@ impl History {
         let d = DIRECTORIES[1 + self.below(DIRECTORIES.len() - 1)];
         let number = self.below(1000);
         // Sets the times of a path and of the directory it is in.
-        let set = |path: &str| format!("$b touch -h -d @$t {path}; $b touch -d @$t ${{p%/*}}");
+        let set = |path: &str| format!("$b touch -c -h -d @$t {path}; $b touch -c -d @$t ${{p%/*}}");
         match self.below(16) {
-            0 | 1 => format!("p={p}; echo {number} > $p && {}", set("$p")),
-            2 => format!("p={p}; [ -f $p ] && echo more >> $p && {}", set("$p")),
+            0 | 1 => format!("p={p}; [ ! -h $p ] && echo {number} > $p && {}", set("$p")),
+            2 => format!("p={p}; [ -f $p -a ! -h $p ] && echo more >> $p && {}", set("$p")),
             3 => format!("p={p}; [ -e $p ] && $b chmod {} $p", ["600", "755", "4755", "644"][number % 4]),
             4 => format!("p={p}; [ -e $p ] && $b chown -h {}:0 $p", number % 3),
             5 => format!("p={p}; $b mkdir $p && {}", set("$p")),
             6 => format!("p={d}; $b mkdir $p && {}", set("$p")),
-            7 => format!("p={p}; $b rm -r $p && $b touch -d @$t ${{p%/*}}"),
-            8 => format!("p={d}; $b rm -r $p && $b touch -d @$t ${{p%/*}}"),
+            7 => format!("p={p}; $b rm -r $p && $b touch -c -d @$t ${{p%/*}}"),
+            8 => format!("p={d}; $b rm -r $p && $b touch -c -d @$t ${{p%/*}}"),
             // Renaming one name of several, or a directory, is a named
             // difference of overlayfs.
             9 | 10 => format!(
                 "p={p}; q={q}; [ -f $p -a ! -h $p -a ! -d $q ] && [ $($b stat -c %h $p) = 1 ] && $b mv $p $q && \
-                 {{ {}; $b touch -d @$t ${{q%/*}}; $b touch -h -d @$t $q; }}",
-                "$b touch -d @$t ${p%/*}"
+                 {{ {}; $b touch -c -d @$t ${{q%/*}}; $b touch -c -h -d @$t $q; }}",
+                "$b touch -c -d @$t ${p%/*}"
             ),
-            11 => format!("p={p}; $b ln -s {q} $p && {}", set("$p")),
+            11 => format!("p={p}; [ -d $p ] || $b ln -s {q} $p && {}", set("$p")),
             12 => format!(
-                "p={p}; [ -f {q} -a ! -h {q} ] && [ $($b stat -c %h {q}) = 1 ] && $b ln {q} $p && {}",
+                "p={p}; [ -f {q} -a ! -h {q} -a ! -d $p ] && [ $($b stat -c %h {q}) = 1 ] && $b ln {q} $p && {}",
                 set("$p")
             ),
-            13 => format!("p={p}; [ -f $p -a ! -h $p ] && $b touch -d @1000000000 $p"),
+            13 => format!("p={p}; [ -f $p -a ! -h $p ] && $b touch -c -d @1000000000 $p"),
             // Written back as it was, or with other bytes of the same length.
             14 => format!(
                 "p={p}; [ -f $p -a ! -h $p ] && s=$($b stat -c %Y $p) && c=$($b cat $p) && \
-                 echo \"$c\" > $p && $b touch -d @$s $p"
+                 echo \"$c\" > $p && $b touch -c -d @$s $p"
             ),
             _ => format!(
                 "p={p}; [ -f $p -a ! -h $p ] && s=$($b stat -c %Y $p) && c=$($b tr 0-9 1-90 < $p) && \
-                 echo \"$c\" > $p && $b touch -d @$s $p"
+                 echo \"$c\" > $p && $b touch -c -d @$s $p"
             ),
         }
     }
