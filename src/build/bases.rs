@@ -39,7 +39,7 @@ impl Bases {
 
 fn unpack_resolved(reference: &Reference, resolved: &Resolved) -> Result<(ImageConfig, Chain), Error> {
     let bad = |source: Box<dyn std::error::Error + Send + Sync>| Error::BadBase {
-        reference: reference.clone(),
+        reference: Box::new(reference.clone()),
         source,
     };
     let config = ImageConfig::parse(&resolved.config).map_err(|error| bad(error.into()))?;
@@ -104,7 +104,9 @@ async fn resolve_all(
     let requests = missing.into_iter().map(|key| async move {
         match client.resolve(&key.0, &key.1).await {
             Ok(resolved) => Ok((key, resolved)),
-            Err(source) => Err(Error::Pull { place: place(&key), reference: key.0, source }),
+            Err(source) => {
+                Err(Error::Pull { place: place(&key), reference: Box::new(key.0), source: Box::new(source) })
+            }
         }
     });
     futures_util::future::try_join_all(requests).await

@@ -44,16 +44,16 @@ pub enum Error {
         /// The FROM line, drawn, where it is one.
         place: Option<String>,
         /// Which image.
-        reference: Reference,
+        reference: Box<Reference>,
         /// Why.
         #[source]
-        source: registry::Error,
+        source: Box<registry::Error>,
     },
     /// A base image whose parts do not fit together.
     #[error("the image `{reference}` is not valid")]
     BadBase {
         /// Which image.
-        reference: Reference,
+        reference: Box<Reference>,
         /// Why.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
@@ -65,7 +65,7 @@ pub enum Error {
         names: String,
         /// Why.
         #[source]
-        source: registry::Error,
+        source: Box<registry::Error>,
     },
     /// A step; `place` is its line in the Dockerfile, drawn.
     #[error("{place}")]
@@ -74,7 +74,7 @@ pub enum Error {
         place: String,
         /// Why.
         #[source]
-        source: StepError,
+        source: Box<StepError>,
     },
     /// The state directory.
     #[error("the state directory failed")]
@@ -148,10 +148,10 @@ pub enum StepError {
     #[error("cannot pull a layer of `{reference}`")]
     Pull {
         /// Of which image.
-        reference: Reference,
+        reference: Box<Reference>,
         /// Why.
         #[source]
-        source: registry::Error,
+        source: Box<registry::Error>,
     },
     /// A layer is not what the image's config says.
     #[error(
@@ -193,33 +193,33 @@ impl Error {
             }
             Self::Context(_) | Self::BadBase { .. } | Self::Assemble(_) => ErrorKind::Build,
             Self::Pull { source, .. } => registry_kind(source, ErrorKind::Build),
-            Self::Step { source: StepError::Pull { source, .. }, .. } => {
-                registry_kind(source, ErrorKind::Build)
-            }
-            Self::Step { source, .. } if out_of_space(source) => ErrorKind::Other,
-            Self::Step { .. } => ErrorKind::Build,
+            Self::Step { source, .. } => match source.as_ref() {
+                StepError::Pull { source, .. } => registry_kind(source, ErrorKind::Build),
+                full if out_of_space(full) => ErrorKind::Other,
+                _ => ErrorKind::Build,
+            },
             Self::Push { source, .. } => registry_kind(source, ErrorKind::Push),
             Self::Unsupported(_) | Self::Registry(_) | Self::Secret { .. } => ErrorKind::Usage,
             Self::Store(_) | Self::Output { .. } | Self::Cancelled | Self::Internal(_) => ErrorKind::Other,
         }
     }
-}
 
-impl Error {
     /// What to do about it, where that is more than the message says.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Pull { source, .. } | Self::Push { source, .. } => source.hint(),
-            Self::Step { source: StepError::Pull { source, .. }, .. } => source.hint(),
-            Self::Step { source, .. } if out_of_space(source) => Some(
-                "the file system of the state directory is full: free some space, or name another place with \
-                 CORACLE_STATE_DIR or --state-dir"
-                    .to_owned(),
-            ),
+            Self::Step { source, .. } => match source.as_ref() {
+                StepError::Pull { source, .. } => source.hint(),
+                full if out_of_space(full) => Some(FULL.to_owned()),
+                _ => None,
+            },
             _ => None,
         }
     }
 }
+
+const FULL: &str = "the file system of the state directory is full: free some space, or name another place \
+                    with CORACLE_STATE_DIR or --state-dir";
 
 /// The machine's fault, not the Dockerfile's.
 fn out_of_space(error: &StepError) -> bool {

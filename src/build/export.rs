@@ -24,10 +24,10 @@ pub(super) async fn check_push(request: &BuildRequest, client: &registry::Client
     for destination in &request.destinations {
         let reference = &destination.reference;
         if seen.insert(reference.name()) {
-            client
-                .check_push(reference)
-                .await
-                .map_err(|source| Error::Push { names: listed(std::slice::from_ref(reference)), source })?;
+            client.check_push(reference).await.map_err(|source| Error::Push {
+                names: listed(std::slice::from_ref(reference)),
+                source: Box::new(source),
+            })?;
         }
     }
     Ok(())
@@ -69,9 +69,9 @@ fn export_failed(site: &Site, error: StepError) -> Error {
     match target.steps.last() {
         Some(step) => Error::Step {
             place: site.place(step, "the image cannot be completed".to_owned(), &[]),
-            source: error,
+            source: Box::new(error),
         },
-        None => Error::Step { place: "the image cannot be completed".to_owned(), source: error },
+        None => Error::Step { place: "the image cannot be completed".to_owned(), source: Box::new(error) },
     }
 }
 
@@ -165,7 +165,7 @@ async fn push(
     let push =
         ImagePush { destinations: names, blobs, manifest: &manifest, media_type: media_type::MANIFEST };
     let sent = site.materials.registry.push_image(&push).await;
-    sent.map_err(|source| Error::Push { names: listed(names), source })?;
+    sent.map_err(|source| Error::Push { names: listed(names), source: Box::new(source) })?;
     Ok(names.to_vec())
 }
 

@@ -102,7 +102,10 @@ impl Materials {
         if let (false, Some(origin)) = (self.store.has_blob(&digest, layer.layer.size), &layer.origin) {
             let temporary = self.unfinished.join(format!("pull-{}", digest.hex()));
             let pulled = self.registry.pull_blob(origin, &layer.layer.descriptor(), &temporary).await;
-            pulled.map_err(|source| StepError::Pull { reference: origin.clone(), source })?;
+            pulled.map_err(|source| StepError::Pull {
+                reference: Box::new(origin.clone()),
+                source: Box::new(source),
+            })?;
             self.store.adopt_blob(&temporary, &digest).map_err(StepError::Store)?;
         }
         Ok(self.store.blob_path(&digest))

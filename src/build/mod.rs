@@ -203,7 +203,7 @@ fn site(
             format!("`{}` cannot work", stage::first_words(&step.text)),
         )
         .render(&source);
-        Error::Step { place, source: error }
+        Error::Step { place, source: Box::new(error) }
     })?;
     let mut first_step = Vec::new();
     let mut steps = 0;

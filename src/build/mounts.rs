@@ -111,7 +111,7 @@ async fn show(work: &Work, bind: &BindMount, own: &Path, tree: &Path) -> Result<
     let site: Arc<Site> = Arc::clone(&work.site);
     let (own, into) = (own.to_owned(), tree.to_owned());
     blocking(move || {
-        let options = PackOptions { compression: Compression::None, ..site.pack.clone() };
+        let options = PackOptions { compression: Compression::None, ..site.pack };
         let mut writer = LayerWriter::create(&own, options).map_err(StepError::Layer)?;
         let Some(selection) = inputs::pick(source.tree.as_ref(), &op)? else { return Ok(()) };
         let keep_owner = source.owners == Owners::Count;

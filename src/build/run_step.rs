@@ -46,7 +46,7 @@ fn broken(work: &Work, step: &Step, exit: Exit, tail: &[String]) -> Error {
             (format!("this step was ended by signal {signal}"), StepError::Signal(signal))
         }
     };
-    Error::Step { place: work.site.place(step, message, tail), source }
+    Error::Step { place: work.site.place(step, message, tail), source: Box::new(source) }
 }
 
 async fn perform(work: &mut Work, op: &RunOp, event: StepId) -> Result<Ended, StepError> {

@@ -223,7 +223,7 @@ impl Work {
             return Error::Cancelled;
         }
         let message = format!("`{}` failed", first_words(&step.text));
-        Error::Step { place: self.site.place(step, message, &[]), source: error }
+        Error::Step { place: self.site.place(step, message, &[]), source: Box::new(error) }
     }
 
     /// The key by what the step really reads: the layers below it and the files
@@ -253,7 +253,7 @@ impl Work {
 
     /// Opens a writer for this step's layer.
     pub(super) fn writer(&self) -> Result<LayerWriter, StepError> {
-        LayerWriter::create(&self.site.materials.unfinished, self.site.pack.clone()).map_err(StepError::Layer)
+        LayerWriter::create(&self.site.materials.unfinished, self.site.pack).map_err(StepError::Layer)
     }
 
     /// Takes a packed layer into the store.
