@@ -14,6 +14,7 @@ main() {
     part "unit tests" cargo test --quiet --locked --workspace --lib --bins
     part "plugin tests" cargo test --quiet --locked --package coracle-plugin --tests
     part "integration tests" cargo test --quiet --locked --test integration
+    part "sandboxes" cargo test --quiet --locked --test sandboxes
     if [ "$(id -u)" = 0 ]; then
         part "integration tests, ordinary user" as_ordinary_user
     fi
