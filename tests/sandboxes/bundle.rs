@@ -49,11 +49,12 @@ pub struct Sandbox {
 }
 
 /// Everything that is tried.
-pub const SANDBOXES: [Sandbox; 11] = {
+pub const SANDBOXES: [Sandbox; 12] = {
     use Capabilities as C;
     use Profile as P;
     [
         sandbox("docker-default", 0, C::Docker, P::Docker, false, "chroot"),
+        sandbox("docker-admin", 0, C::DockerAndAdmin, P::Docker, false, "mounts"),
         sandbox("podman-default", 0, C::Docker, P::Podman, false, "namespaces"),
         sandbox("non-root", 1000, C::Docker, P::Docker, false, "virtual"),
         sandbox("restricted", 1000, C::None, P::Docker, true, "virtual"),
