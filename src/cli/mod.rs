@@ -11,6 +11,7 @@
 mod arguments;
 mod check;
 mod context;
+mod doctor;
 mod door;
 mod failure;
 mod fields;
@@ -41,6 +42,10 @@ pub fn run(arguments: Vec<OsString>, environment: BTreeMap<String, String>) -> u
         Err(error) => return show_usage(&error),
     };
     let done = match line.command {
+        Command::Doctor(doctor) => match doctor::run(&doctor, &environment, &mut io::stdout()) {
+            Ok(code) => return code,
+            Err(failure) => Err(failure),
+        },
         Command::Build(build) if build.asks_for_check() => check::run(&build.as_check(), &mut io::stderr()),
         Command::Build(build) => request::run(*build, environment),
         Command::Check(check) => check::run(&check, &mut io::stderr()),
@@ -95,6 +100,7 @@ mod tests {
         assert_eq!(code(&["build", "--load", "."]), 2);
         assert_eq!(code(&["version"]), 0);
         assert_eq!(code(&["--help"]), 0);
+        assert_eq!(code(&["doctor", "--no-such-flag"]), 2);
     }
 
     #[test]
