@@ -15,6 +15,7 @@ main() {
     part "plugin tests" cargo test --quiet --locked --package coracle-plugin --tests
     part "sandbox tests" cargo test --quiet --locked --test sandbox
     part "integration tests" cargo test --quiet --locked --test integration
+    part "sandboxes" cargo test --quiet --locked --test sandboxes
     if [ "$(id -u)" = 0 ]; then
         part "sandbox tests, ordinary user" as_ordinary_user sandbox
         part "integration tests, ordinary user" as_ordinary_user integration --skip architecture
