@@ -14,7 +14,7 @@ use super::material::{Chain, blocking};
 use super::stage::{Made, Site, Work};
 use super::tree::LayersTree;
 use crate::context::{DirectoryContext, Owners, Selection, SourceTree};
-use crate::layer::{self, UnpackOptions};
+use crate::layer::{self, EntryIndex, UnpackOptions};
 use crate::plan::{CopyFrom, CopyOp, CopySource};
 use crate::rootfs::LayerTree;
 
@@ -114,7 +114,7 @@ fn write(
         archives = unpack_archives(site, op, tree.as_ref(), &mut selection)?;
         selected = Some((tree.as_ref(), selection, *owners == Owners::Count));
     }
-    let mut picked: Vec<Picked<'_>> = archives.iter().map(|archive| Picked::Archive(archive)).collect();
+    let mut picked: Vec<Picked<'_>> = archives.iter().map(Archive::picked).collect();
     if let Some((tree, selection, keep_owner)) = selected {
         picked.push(Picked::Selection { tree, selection, keep_owner });
     }
@@ -142,7 +142,7 @@ fn unpack_archives(
     op: &CopyOp,
     tree: &dyn SourceTree,
     selection: &mut Selection,
-) -> Result<Vec<LayersTree>, StepError> {
+) -> Result<Vec<Archive>, StepError> {
     let wanted = op.add.as_ref().is_some_and(|add| add.unpack != Some(false));
     let mut archives = Vec::new();
     let mut files = Vec::new();
@@ -159,15 +159,27 @@ fn unpack_archives(
     Ok(archives)
 }
 
-fn unpack_archive(site: &Site, tree: &dyn SourceTree, path: &Path) -> Result<LayersTree, StepError> {
+/// An archive that was unpacked for one ADD.
+struct Archive {
+    tree: LayersTree,
+    index: Arc<EntryIndex>,
+}
+
+impl Archive {
+    fn picked(&self) -> Picked<'_> {
+        Picked::Archive { tree: &self.tree, index: &self.index }
+    }
+}
+
+fn unpack_archive(site: &Site, tree: &dyn SourceTree, path: &Path) -> Result<Archive, StepError> {
     let failed = |source| StepError::File { path: site.materials.unfinished.clone(), source };
     let own = tempfile::tempdir_in(&site.materials.unfinished).map_err(failed)?.keep();
     let directory = File::open(&own).map_err(failed)?;
     let options = UnpackOptions { record_key: site.materials.record_key.clone() };
-    let unpacked =
-        layer::unpack(open(tree, path)?, "", directory.as_fd(), None, &options).map_err(StepError::Layer)?;
-    let only = LayerTree { tree: own, index: Arc::new(unpacked.index) };
-    Ok(LayersTree::new(format!("archive `{}`", path.display()), &[only]))
+    let unpacked = layer::unpack_archive(open(tree, path)?, directory.as_fd(), &options);
+    let only = LayerTree { tree: own, index: Arc::new(unpacked.map_err(StepError::Layer)?.index) };
+    let tree = LayersTree::new(format!("archive `{}`", path.display()), std::slice::from_ref(&only));
+    Ok(Archive { tree, index: only.index })
 }
 
 fn open<'a>(tree: &'a dyn SourceTree, path: &Path) -> Result<Box<dyn Read + Send + 'a>, StepError> {

@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use crate::context::{self, Selected, Selection, SourceTree, Visit};
-use crate::layer::{self, LayerWriter, Stack};
+use crate::layer::{self, EntryIndex, LayerWriter, Stack};
 use crate::plan::CopyOp;
 
 use place::{Placement, Rules};
@@ -68,7 +68,13 @@ pub(super) enum Picked<'a> {
         keep_owner: bool,
     },
     /// The contents of an unpacked archive.
-    Archive(&'a dyn SourceTree),
+    Archive {
+        /// Where they are read.
+        tree: &'a dyn SourceTree,
+        /// What the archive itself says; a directory that it only implies
+        /// changes nothing that is there.
+        index: &'a EntryIndex,
+    },
     /// A heredoc or a download.
     Inline {
         /// File name.
@@ -170,7 +176,7 @@ fn place_source<'a>(
         Picked::Inline { name, content, mode, mtime } => {
             placement.bytes(destination.of_file(Path::new(name)), content, *mode, *mtime)
         }
-        Picked::Archive(tree) => place_archive(*tree, destination, placement),
+        Picked::Archive { tree, index } => place_archive(*tree, index, destination, placement),
         Picked::Selection { tree, selection, keep_owner } => {
             let mut refused = Ok(());
             let walked = selection.walk(*tree, &mut |visit| {
@@ -205,20 +211,20 @@ fn place_visit<'a>(
     placement.node(tree, visit.path, target, visit.node, keep_owner)
 }
 
-/// The contents of an archive go into the destination, which becomes a directory.
+/// The contents of an archive go into the destination, which becomes a
+/// directory. As with tar, directories merge and everything else replaces what
+/// is there, a directory or link included.
 fn place_archive<'a>(
     tree: &'a dyn SourceTree,
+    index: &EntryIndex,
     destination: &Destination,
     placement: &mut Placement<'a>,
 ) -> Result<(), CopyError> {
     let mut refused = Ok(());
     let walked = context::walk(tree, Path::new(""), &mut |path, node| {
-        if refused.is_ok() && !path.as_os_str().is_empty() {
-            let target = destination.path.join(path);
-            refused = match node.is_directory() {
-                true => placement.directory(target, node, true, true),
-                false => placement.node(tree, path, target, node, true),
-            };
+        let implied = node.is_directory() && index.get(path).is_none();
+        if refused.is_ok() && !implied && !path.as_os_str().is_empty() {
+            refused = placement.unpacked(tree, path, &destination.path.join(path), node);
         }
         Ok(())
     });

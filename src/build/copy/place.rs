@@ -82,16 +82,48 @@ impl<'a> Placement<'a> {
         node: &Node,
         keep_owner: bool,
     ) -> Result<(), CopyError> {
-        let Some(kind) = kind_of(&node.kind) else { return Ok(()) };
+        let Some((kind, body, group)) = parts(tree, source, node) else { return Ok(()) };
         self.refuse_directory(&path)?;
-        let group = node.link_group.map(|group| (std::ptr::from_ref(tree).cast::<()>() as usize, group));
-        let body = match kind {
-            Kind::File { .. } => Body::Source(tree, source.to_owned()),
-            _ => Body::None,
-        };
         let entry = self.entry(&path, kind, node, keep_owner);
         self.insert(path, entry, body, group);
         Ok(())
+    }
+
+    /// An entry of an archive: its parents' links are followed, and what is in
+    /// its way goes, unless both are directories. `--chmod` is not for it, as in
+    /// BuildKit.
+    pub(super) fn unpacked(
+        &mut self,
+        tree: &'a dyn SourceTree,
+        source: &Path,
+        path: &Path,
+        node: &Node,
+    ) -> Result<(), CopyError> {
+        let path = self.real(path)?;
+        let Some((kind, body, group)) = parts(tree, source, node) else { return Ok(()) };
+        let entry = Entry { mode: node.mode, ..self.entry(&path, kind, node, true) };
+        self.replace(path, entry, body, group);
+        Ok(())
+    }
+
+    /// The path with the links of its parents followed, as they are in the base.
+    fn real(&self, path: &Path) -> Result<PathBuf, CopyError> {
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            return Ok(path.to_owned());
+        };
+        if self.placed.get(parent).is_some_and(|placed| placed.entry.kind.is_directory()) {
+            return Ok(path.to_owned());
+        }
+        let target = |source| CopyError::Target { path: path.to_owned(), source };
+        let resolved = self.base.resolve(parent, true).map_err(target)?;
+        Ok(resolved.path.join(name))
+    }
+
+    fn replace(&mut self, path: PathBuf, entry: Entry, body: Body<'a>, group: Option<(usize, u64)>) {
+        if !entry.kind.is_directory() && self.existing(&path).is_some_and(|there| there.kind.is_directory()) {
+            self.placed.retain(|placed, _| !placed.starts_with(&path));
+        }
+        self.insert(path, entry, body, group);
     }
 
     /// A file whose bytes are at hand.
@@ -218,6 +250,21 @@ impl<'a> Placement<'a> {
             }
         }
     }
+}
+
+/// Kind, body and group of hard links; `None` for a socket.
+fn parts<'a>(
+    tree: &'a dyn SourceTree,
+    source: &Path,
+    node: &Node,
+) -> Option<(Kind, Body<'a>, Option<(usize, u64)>)> {
+    let kind = kind_of(&node.kind)?;
+    let of_tree = |group| (std::ptr::from_ref(tree).cast::<()>() as usize, group);
+    let body = match kind {
+        Kind::File { .. } => Body::Source(tree, source.to_owned()),
+        _ => Body::None,
+    };
+    Some((kind, body, node.link_group.map(of_tree)))
 }
 
 fn write_one(placed: &Placed<'_>, writer: &mut LayerWriter) -> Result<(), CopyError> {
