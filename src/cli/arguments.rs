@@ -28,6 +28,8 @@ pub(super) enum Command {
     Images(ImagesArguments),
     /// Say what works here and what does not: isolation, storage, registries
     Doctor(DoctorArguments),
+    /// Empty the state directory: cache, images, cache mounts
+    Purge(PurgeArguments),
     /// Print the version
     Version,
 }
@@ -176,6 +178,14 @@ pub(super) struct ImagesArguments {
     /// Print names only
     #[arg(short, long)]
     pub(super) quiet: bool,
+}
+
+/// `coracle purge`.
+#[derive(Clone, Debug, Args)]
+pub(super) struct PurgeArguments {
+    /// State directory [default: CORACLE_STATE_DIR, else the user's data directory]
+    #[arg(long, value_name = "PATH")]
+    pub(super) state_dir: Option<PathBuf>,
 }
 
 /// `coracle doctor`.

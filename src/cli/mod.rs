@@ -17,6 +17,7 @@ mod failure;
 mod fields;
 mod images;
 mod output;
+mod purge;
 mod refused;
 mod request;
 mod results;
@@ -50,6 +51,7 @@ pub fn run(arguments: Vec<OsString>, environment: BTreeMap<String, String>) -> u
         Command::Build(build) => request::run(*build, environment),
         Command::Check(check) => check::run(&check, &mut io::stderr()),
         Command::Images(images) => images::run(&images, &environment, &mut io::stdout()),
+        Command::Purge(purge) => purge::run(&purge, &environment),
         Command::Version => write_version(&mut io::stdout()),
     };
     match done {
