@@ -84,12 +84,12 @@ fn be_a_builder(how: &str, state: &Path) -> ExitCode {
 
 fn trial(name: &str, case: Case, bench: &Arc<Bench>) -> Trial {
     let missing = !matches!(bench.entered.rung, Rung::Namespaces | Rung::Mounts) || bench.busybox.is_none();
+    let missing = missing || (bench.entered.rung == Rung::Mounts && NAMESPACES_ONLY.contains(&name));
     let bench = Arc::clone(bench);
     let run = move || -> Result<(), Failed> {
         case(&bench);
         Ok(())
     };
-    let missing = missing || (bench.entered.rung == Rung::Mounts && NAMESPACES_ONLY.contains(&name));
     let name = if missing { format!("{name} (no namespaces or no busybox here)") } else { name.to_owned() };
     Trial::test(name, run).with_ignored_flag(missing)
 }
