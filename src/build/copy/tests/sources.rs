@@ -109,7 +109,7 @@ fn every_name_gets_its_bytes() {
     let packed = writer.finish().unwrap();
     let paths = ["t/a", "t/b", "t/x/y"].map(Path::new);
     let blob = std::fs::File::open(&packed.blob).unwrap();
-    let found = crate::layer::read_files(blob, &packed.layer.media_type, &paths).unwrap();
+    let found = layer::read_files(blob, &packed.layer.media_type, &paths).unwrap();
     for (path, bytes) in [("t/a", "e/a"), ("t/b", "d/b"), ("t/x/y", "e/x/y")] {
         assert_eq!(found[Path::new(path)], bytes.as_bytes(), "{path}");
     }
