@@ -6,6 +6,7 @@
 //! → outputs → push. Nothing is named or pushed before everything succeeded.
 
 mod bases;
+mod check;
 mod copy;
 mod copy_step;
 mod error;
@@ -40,6 +41,7 @@ use crate::secret::Secret;
 use crate::store::{BuildDirectory, Store};
 use crate::{metadata, net, registry, sandbox};
 
+pub use check::ignored_sources;
 pub use copy::CopyError;
 pub use error::{Error, StepError};
 pub use identity::IdentityError;
@@ -82,10 +84,10 @@ const SECRET_LIMIT: u64 = 500 << 10;
 pub async fn build(request: BuildRequest, workshop: &Workshop) -> Result<Option<Outcome>, Error> {
     let reporter = &workshop.reporter;
     let found = source::find(&request)?;
-    let dockerfile = source::parse(&found, reporter.as_ref())?;
+    let options = plan_options(&request);
+    let dockerfile = source::parse(&found, &options, reporter.as_ref())?;
     let store = Arc::new(Store::open(&workshop.state_dir, &id_map_name(&workshop.entered.id_map))?);
     let unfinished = store.build_directory()?;
-    let options = plan_options(&request);
     let contexts = Contexts {
         main: source::open_context(&request, &found, &store)?.map(Arc::new),
         named: source::open_named(&request, &store)?,
@@ -97,6 +99,7 @@ pub async fn build(request: BuildRequest, workshop: &Workshop) -> Result<Option<
         let checked = export::check_push(&request, &client);
         let planned = bases::plan(&dockerfile, &options, &client, reporter);
         let ((), (plan, bases)) = futures_util::try_join!(checked, planned)?;
+        source::judge_ignored(&request, &found, &dockerfile, &options, &plan, reporter.as_ref())?;
         let record_key = metadata::Key::from_bytes(store.record_key()?);
         let materials = Materials::new(store, Arc::clone(&client), unfinished.path().to_owned(), record_key);
         let site = site(&request, workshop, &dockerfile, plan, bases, contexts, materials)?;
@@ -124,7 +127,8 @@ async fn interrupted(cancel: &CancellationToken) {
     tokio::time::sleep(std::time::Duration::from_secs(4)).await;
 }
 
-fn plan_options(request: &BuildRequest) -> plan::Options {
+/// What the request says about the plan.
+pub fn plan_options(request: &BuildRequest) -> plan::Options {
     let host = Platform::host();
     plan::Options {
         target: request.target.clone(),

@@ -8,8 +8,9 @@
 //!
 //! [`BuildRequest`]: crate::build::BuildRequest
 
+mod answer;
 mod arguments;
-mod check;
+mod ask;
 mod context;
 mod doctor;
 mod door;
@@ -47,9 +48,9 @@ pub fn run(arguments: Vec<OsString>, environment: BTreeMap<String, String>) -> u
             Ok(code) => return code,
             Err(failure) => Err(failure),
         },
-        Command::Build(build) if build.asks_for_check() => check::run(&build.as_check(), &mut io::stderr()),
+        Command::Build(build) if build.only_asks() => ask::of_build(&build, &environment),
         Command::Build(build) => request::run(*build, environment),
-        Command::Check(check) => check::run(&check, &mut io::stderr()),
+        Command::Check(check) => ask::of_check(&check),
         Command::Images(images) => images::run(&images, &environment, &mut io::stdout()),
         Command::Purge(purge) => purge::run(&purge, &environment),
         Command::Version => write_version(&mut io::stdout()),
