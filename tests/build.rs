@@ -16,6 +16,7 @@ pub fn trials() -> Vec<Trial> {
     trials.extend(as_everyone("build::changed_source_executes_again", changed_source_executes_again));
     trials.extend(as_everyone("build::awkward_base_survives_a_run", awkward_base_survives_a_run));
     trials.extend(as_everyone("build::run_leaves_no_trace_of_its_mounts", run_leaves_no_trace_of_its_mounts));
+    trials.extend(as_everyone("build::disk_quota_ends_a_run", disk_quota_ends_a_run));
     trials.push(as_caller("build::scratch_and_dockerignore", scratch_and_dockerignore));
     trials.push(as_caller("build::onbuild_of_a_stage", onbuild_of_a_stage));
     trials.extend(as_everyone("build::network_none_has_no_network", network_none_has_no_network));
@@ -204,4 +205,17 @@ fn network_none_has_no_network(mut bench: Bench) {
     bench.dockerfile("FROM BASE\nRUN grep -c : /proc/net/dev > /count\n");
     let image = bench.build(&["-t", "offline", "--network", "none"]);
     assert_eq!(image.text("count"), "1\n", "only loopback");
+}
+
+fn disk_quota_ends_a_run(mut bench: Bench) {
+    bench.dockerfile("FROM BASE\nRUN dd if=/dev/zero of=/big bs=1048576 count=60 && sleep 100\n");
+    let said = bench.fails(&["-t", "x", "--disk-quota", "40m"], 3, "quota of 40 MiB");
+    assert!(!said.contains("cancelled"), "{said}");
+    bench.dockerfile("FROM BASE\nRUN dd if=/dev/zero of=/big bs=1048576 count=30\n");
+    bench.build(&["-t", "x", "--disk-quota", "40m"]);
+    bench.dockerfile("FROM BASE\nRUN dd if=/dev/zero of=/big bs=1048576 count=50\n");
+    bench.env("CORACLE_DISK_QUOTA", "40 MiB");
+    bench.fails(&["-t", "x"], 3, "quota of 40 MiB");
+    bench.env("CORACLE_DISK_QUOTA", "much");
+    bench.fails(&["-t", "x"], 2, "`much` is not a size");
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use std::sync::Arc;
 
-use coracle::build::{BuildRequest, ErrorKind, Outcome};
+use coracle::build::{BuildRequest, DiskQuota, ErrorKind, Outcome};
 use coracle::ci::Environment;
 use coracle::cli::{self, DoorError, DoorOptions, ProgressMode};
 use coracle::registry::Credentials;
@@ -29,6 +29,8 @@ pub(crate) struct Door {
     pub(crate) state_dir: Option<PathBuf>,
     /// The rung that must be used, one of `sandbox::Rung`'s names.
     pub(crate) isolation: Option<&'static str>,
+    /// A limit of what is unfinished on disk, as written.
+    pub(crate) disk_quota: Option<String>,
     /// Registries that may be unverified or plain HTTP.
     pub(crate) insecure_registries: Vec<String>,
     /// Registries whose certificates are not verified.
@@ -80,10 +82,13 @@ pub(crate) fn conduct(request: BuildRequest, door: Door) -> Result<Option<Outcom
 
 fn options(door: Door, state_dir: PathBuf) -> Result<DoorOptions, Failure> {
     let isolation = door.isolation.map(str::parse::<Rung>).transpose();
+    let quota = door.disk_quota.as_deref().map(str::parse::<DiskQuota>).transpose();
+    let quota = quota.map_err(|problem| refused(ErrorKind::Usage, &problem))?;
     Ok(DoorOptions {
         state_dir,
         isolation: isolation.map_err(|error| refused(ErrorKind::Usage, &error))?,
         storage: None,
+        disk_quota: quota,
         insecure_registries: door.insecure_registries,
         skip_tls_verify: door.skip_tls_verify,
         credentials: credentials(door.logins, door.docker_config, &door.environment)?,

@@ -52,6 +52,7 @@ pub(crate) fn job(
     let door = Door {
         state_dir: reader.text(Key::StateDir).map(PathBuf::from),
         isolation,
+        disk_quota: reader.text(Key::DiskQuota),
         insecure_registries: normalised.insecure.clone(),
         skip_tls_verify: normalised.skip_tls_verify.clone(),
         logins: logins(reader, &normalised),

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use super::quota::DiskQuota;
 use super::request::ErrorKind;
 use super::{copy, identity};
 use crate::image::Reference;
@@ -179,6 +180,9 @@ pub enum StepError {
         /// Why.
         source: std::io::Error,
     },
+    /// What is unfinished takes too much space.
+    #[error("this build has more unfinished on disk than its quota of {0} (--disk-quota)")]
+    DiskQuota(DiskQuota),
     /// A signal.
     #[error("interrupted")]
     Cancelled,

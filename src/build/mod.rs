@@ -15,6 +15,7 @@ mod identity;
 mod inputs;
 mod material;
 mod mounts;
+mod quota;
 mod request;
 mod run;
 mod run_step;
@@ -45,6 +46,7 @@ pub use check::ignored_sources;
 pub use copy::CopyError;
 pub use error::{Error, StepError};
 pub use identity::IdentityError;
+pub use quota::{BadQuota, DiskQuota};
 pub use request::{
     BuildRequest, CachePolicy, ContextSource, Destination, DockerfileSource, ErrorKind, Outcome, Output,
     SecretSource,
@@ -53,6 +55,7 @@ pub use request::{
 use bases::Bases;
 use inputs::Contexts;
 use material::Materials;
+use quota::Quota;
 use run::Surroundings;
 use stage::{Site, StageResult};
 
@@ -66,6 +69,8 @@ pub struct Workshop {
     pub credentials: registry::Credentials,
     /// How RUN can be isolated here.
     pub entered: sandbox::Entered,
+    /// How much this build may have unfinished on disk.
+    pub disk_quota: Option<DiskQuota>,
     /// Who hears what happens.
     pub reporter: Arc<dyn Reporter>,
     /// Cancelled on SIGTERM and the like: the build stops and cleans up.
@@ -224,6 +229,7 @@ fn site(
         bases,
         contexts,
         source,
+        quota: Quota::new(workshop.disk_quota, materials.unfinished.clone()),
         materials,
         sandbox: sandbox::sandbox(&workshop.entered),
         storage: workshop.entered.storage.clone(),

@@ -63,11 +63,11 @@ async fn perform(work: &mut Work, op: &RunOp, event: StepId) -> Result<Ended, St
         let view = LayersTree::new("this stage".to_owned(), &trees);
         let spec = run::spec(&op, &view, rootfs.root(), &site.surroundings, prepared.specs)?;
         let mut lines = Lines::new(Arc::clone(&site.reporter), event);
-        let cancel = site.cancel.clone();
-        let exit = site
-            .sandbox
-            .run(&spec, &mut |stream, chunk| lines.take(stream, chunk), &|| cancel.is_cancelled())
-            .map_err(StepError::Sandbox)?;
+        let (cancel, watch) = (site.cancel.clone(), site.quota.watch());
+        let should_end = || cancel.is_cancelled() || watch.is_passed();
+        let ended = site.sandbox.run(&spec, &mut |stream, chunk| lines.take(stream, chunk), &should_end);
+        site.quota.check()?;
+        let exit = ended.map_err(StepError::Sandbox)?;
         drop(prepared.held);
         let tail = lines.finish();
         let packed = match exit {

@@ -10,6 +10,7 @@ use super::bases::Bases;
 use super::error::{Error, StepError};
 use super::inputs::{self, Contexts, StageKeys};
 use super::material::{Chain, ChainLayer, Locks, Materials};
+use super::quota::Quota;
 use super::run::Surroundings;
 use super::{copy_step, mounts, run_step, workdir_step};
 use crate::dockerfile::{Diagnostic, Source};
@@ -29,6 +30,7 @@ pub(super) struct Site {
     pub(super) contexts: Contexts,
     pub(super) source: Source,
     pub(super) materials: Materials,
+    pub(super) quota: Quota,
     pub(super) sandbox: Box<dyn Sandbox>,
     pub(super) storage: Storage,
     pub(super) surroundings: Surroundings,
@@ -254,6 +256,7 @@ impl Work {
 
     /// Takes a packed layer into the store.
     pub(super) fn keep(&self, packed: PackedLayer) -> Result<Made, StepError> {
+        self.site.quota.check()?;
         let store = &self.site.materials.store;
         store.adopt_blob(&packed.blob, &packed.layer.digest).map_err(StepError::Store)?;
         store.adopt_entries(&packed.entries, &packed.layer.diff_id).map_err(StepError::Store)?;

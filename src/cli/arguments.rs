@@ -153,6 +153,9 @@ pub(super) struct BuildArguments {
     /// State directory [default: CORACLE_STATE_DIR, else the user's data directory]
     #[arg(long, value_name = "PATH")]
     pub(super) state_dir: Option<PathBuf>,
+    /// How much the build may have unfinished on disk [default: CORACLE_DISK_QUOTA, else no limit]
+    #[arg(long, value_name = "SIZE")]
+    pub(super) disk_quota: Option<String>,
     /// Say why each step runs or does not (not supported yet)
     #[arg(long)]
     pub(super) explain: bool,

@@ -19,7 +19,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::failure::chain;
-use crate::build::{self, BuildRequest, ErrorKind, Outcome, SecretSource, Workshop};
+use crate::build::{self, BuildRequest, DiskQuota, ErrorKind, Outcome, SecretSource, Workshop};
 use crate::image::{Digest, Reference};
 use crate::progress::{Plain, PlainOptions, Quiet, RawJson, Redacting, Reporter, Tty};
 use crate::registry::Credentials;
@@ -45,6 +45,8 @@ pub struct DoorOptions {
     pub isolation: Option<Rung>,
     /// A way of keeping trees that must be used; the best one when absent.
     pub storage: Option<StorageKind>,
+    /// How much the build may have unfinished on disk; no limit when absent.
+    pub disk_quota: Option<DiskQuota>,
     /// Registries that may be spoken to over plain HTTP or unverified.
     pub insecure_registries: Vec<String>,
     /// Registries whose certificate is not verified.
@@ -196,6 +198,7 @@ fn workshop(
         net,
         credentials: options.credentials,
         entered,
+        disk_quota: options.disk_quota,
         reporter,
         cancel,
     }

@@ -18,7 +18,7 @@ use super::output::{self, takes_stdout};
 use super::refused::refusals;
 use super::results;
 use crate::build::{
-    self, BuildRequest, CachePolicy, ContextSource, Destination, DockerfileSource, SecretSource,
+    self, BuildRequest, CachePolicy, ContextSource, Destination, DiskQuota, DockerfileSource, SecretSource,
 };
 use crate::image::{Platform, Reference};
 use crate::plan::{self, NamedContext, Network};
@@ -75,6 +75,7 @@ struct Door {
     state_dir: PathBuf,
     isolation: Option<Rung>,
     storage: Option<StorageKind>,
+    disk_quota: Option<DiskQuota>,
     credentials: Credentials,
     progress: ProgressMode,
 }
@@ -85,6 +86,7 @@ impl Door {
             state_dir: self.state_dir,
             isolation: self.isolation,
             storage: self.storage,
+            disk_quota: self.disk_quota,
             insecure_registries: arguments.insecure_registries.clone(),
             skip_tls_verify: Vec::new(),
             credentials: self.credentials,
@@ -166,11 +168,15 @@ fn door(
         .map(|rung| rung.parse::<Rung>().map_err(|error| format!("--isolation {error}")));
     let storage = environment.get("CORACLE_STORAGE").filter(|text| !text.is_empty());
     let storage = storage.map(|text| text.parse().map_err(|error| format!("CORACLE_STORAGE: {error}")));
+    let quota = arguments.disk_quota.as_ref().or(environment.get("CORACLE_DISK_QUOTA"));
+    let quota = quota.filter(|text| !text.is_empty());
+    let quota = quota.map(|text| text.parse::<DiskQuota>().map_err(|error| format!("--disk-quota: {error}")));
     let state_dir =
         state_directory(arguments.state_dir.as_deref(), environment).map_err(|error| one_line(&error));
     Some(Door {
         isolation: keep(isolation.transpose(), wrong)?,
         storage: keep(storage.transpose(), wrong)?,
+        disk_quota: keep(quota.transpose(), wrong)?,
         state_dir: keep(state_dir, wrong)?,
         credentials: keep(credentials(environment).map_err(|error| one_line(&error)), wrong)?,
         progress: progress?,

@@ -175,7 +175,8 @@ settings! {
             "How RUN is isolated; see Isolation";
         StateDir state_dir ["STATE_DIR"] [] Path "`$XDG_DATA_HOME/coracle`" Works,
             "Where the cache and the built images are";
-        DiskQuota disk_quota ["DISK_QUOTA"] [] Text "none" LATER, "How large the state directory may get";
+        DiskQuota disk_quota ["DISK_QUOTA"] [] Text "none" Works,
+            "How much the build may have unfinished on disk, as `20g`";
         Check check ["CHECK"] [] Flag "false" Works, "Resolve and log in everywhere, print the plan, build nothing";
         Strict strict ["STRICT"] [] Flag "false" Works, "An unknown setting is an error";
         CustomDns custom_dns ["CUSTOM_DNS"] [] List ""
