@@ -8,6 +8,7 @@
 mod architecture;
 mod bad_input;
 mod build;
+mod cache;
 mod cli;
 mod interrupt;
 mod push;
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
         architecture::trials(),
         bad_input::trials(),
         build::trials(),
+        cache::trials(),
         cli::trials(),
         interrupt::trials(),
         push::trials(),

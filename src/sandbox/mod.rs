@@ -36,6 +36,7 @@ mod overlay;
 mod probe;
 mod refusal;
 mod rung;
+mod scratch;
 mod spec;
 mod stub;
 mod supervise;
