@@ -6,6 +6,7 @@
 //! → outputs → push. Nothing is named or pushed before everything succeeded.
 
 mod bases;
+mod check;
 mod copy;
 mod copy_step;
 mod error;
@@ -41,6 +42,7 @@ use crate::secret::Secret;
 use crate::store::{BuildDirectory, Store};
 use crate::{metadata, net, registry, sandbox};
 
+pub use check::ignored_sources;
 pub use copy::CopyError;
 pub use error::{Error, StepError};
 pub use identity::IdentityError;
@@ -84,10 +86,10 @@ const SECRET_LIMIT: u64 = 500 << 10;
 pub async fn build(request: BuildRequest, workshop: &Workshop) -> Result<Option<Outcome>, Error> {
     let reporter = &workshop.reporter;
     let found = source::find(&request)?;
-    let dockerfile = source::parse(&found, reporter.as_ref())?;
+    let options = plan_options(&request);
+    let dockerfile = source::parse(&found, &options, reporter.as_ref())?;
     let store = Arc::new(Store::open(&workshop.state_dir, &id_map_name(&workshop.entered.id_map))?);
     let unfinished = store.build_directory()?;
-    let options = plan_options(&request);
     let contexts = Contexts {
         main: source::open_context(&request, &found, &store)?.map(Arc::new),
         named: source::open_named(&request, &store)?,
@@ -103,6 +105,7 @@ pub async fn build(request: BuildRequest, workshop: &Workshop) -> Result<Option<
             until(&workshop.cancel, async { futures_util::try_join!(checked, planned) })
                 .await
                 .unwrap_or(Err(Error::Cancelled))?;
+        source::judge_ignored(&request, &found, &dockerfile, &options, &plan, reporter.as_ref())?;
         let record_key = metadata::Key::from_bytes(store.record_key()?);
         // A failing stage stops the others, which is no signal from outside.
         let cancel = workshop.cancel.child_token();
@@ -140,7 +143,8 @@ async fn interrupted(cancel: &CancellationToken) {
     tokio::time::sleep(std::time::Duration::from_secs(4)).await;
 }
 
-fn plan_options(request: &BuildRequest) -> plan::Options {
+/// What the request says about the plan.
+pub fn plan_options(request: &BuildRequest) -> plan::Options {
     let host = Platform::host();
     plan::Options {
         target: request.target.clone(),
