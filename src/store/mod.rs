@@ -150,17 +150,15 @@ impl Store {
         }
     }
 
-    /// Takes the cache mount `id` for one user. Without `wait`, `None` means that
-    /// another has it.
+    /// Takes the cache mount `id` for one user; `None` when another has it.
     ///
     /// # Errors
     /// When the lock cannot be made.
-    pub fn mount_lock(&self, id: &str, wait: bool) -> Result<Option<MountLock>, Error> {
+    pub fn mount_lock(&self, id: &str) -> Result<Option<MountLock>, Error> {
         let path = self.root.join("mounts").join(format!("{}.lock", Digest::of(id).hex()));
         let lock = lock_file(&path)?;
-        let operation =
-            if wait { FlockOperation::LockExclusive } else { FlockOperation::NonBlockingLockExclusive };
-        Ok(try_lock(&lock, operation, &path)?.then_some(MountLock { _lock: lock }))
+        let taken = try_lock(&lock, FlockOperation::NonBlockingLockExclusive, &path)?;
+        Ok(taken.then_some(MountLock { _lock: lock }))
     }
 
     /// The key that authenticates records on inodes: 32 random bytes, made once.
