@@ -9,6 +9,7 @@ mod add;
 mod architecture;
 mod bad_input;
 mod build;
+mod cache;
 mod cli;
 mod interrupt;
 mod push;
@@ -27,6 +28,7 @@ fn main() -> ExitCode {
         architecture::trials(),
         bad_input::trials(),
         build::trials(),
+        cache::trials(),
         cli::trials(),
         interrupt::trials(),
         push::trials(),

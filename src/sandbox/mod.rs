@@ -38,6 +38,7 @@ mod overlay;
 mod probe;
 mod refusal;
 mod rung;
+mod scratch;
 mod spec;
 mod stub;
 mod supervise;

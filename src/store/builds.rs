@@ -110,17 +110,6 @@ fn sweep_file(path: &Path) {
     }
 }
 
-/// The sandbox tries mounts in scratch directories that live for moments.
-pub(super) fn sweep_probes(root: &Path) {
-    let Ok(entries) = std::fs::read_dir(root) else { return };
-    for entry in entries.flatten() {
-        if entry.file_name().as_encoded_bytes().starts_with(b".probe-") && is_older(&entry.path(), 10 * 60) {
-            // The next start tries again.
-            let _ = remove_tree(&entry.path());
-        }
-    }
-}
-
 fn is_older(path: &Path, seconds: u64) -> bool {
     let found = std::fs::symlink_metadata(path);
     let age = found.ok().and_then(|metadata| metadata.modified().ok()?.elapsed().ok());

@@ -13,7 +13,7 @@
 //! <root>/cache/<hex>        step key → its result
 //! <root>/mounts/<hex>/      cache mounts, by id
 //! <root>/builds/<id>/       unfinished; <id>.lock is held while its build lives
-//! <root>/.probe-<id>/       made by the sandbox for moments; swept when old
+//! <root>/.probe-<id>/       the sandbox makes and sweeps it
 //! ```
 //!
 //! Everything is published by rename, and publishing twice is no error: two
@@ -90,7 +90,6 @@ impl Store {
         let store = Self { root: root.to_owned(), trees, _lock: lock };
         store.publish("oci-layout", images::LAYOUT)?;
         builds::sweep(&store.root.join("builds"));
-        builds::sweep_probes(root);
         Ok(store)
     }
 
@@ -150,17 +149,15 @@ impl Store {
         }
     }
 
-    /// Takes the cache mount `id` for one user. Without `wait`, `None` means that
-    /// another has it.
+    /// Takes the cache mount `id` for one user; `None` when another has it.
     ///
     /// # Errors
     /// When the lock cannot be made.
-    pub fn mount_lock(&self, id: &str, wait: bool) -> Result<Option<MountLock>, Error> {
+    pub fn mount_lock(&self, id: &str) -> Result<Option<MountLock>, Error> {
         let path = self.root.join("mounts").join(format!("{}.lock", Digest::of(id).hex()));
         let lock = lock_file(&path)?;
-        let operation =
-            if wait { FlockOperation::LockExclusive } else { FlockOperation::NonBlockingLockExclusive };
-        Ok(try_lock(&lock, operation, &path)?.then_some(MountLock { _lock: lock }))
+        let taken = try_lock(&lock, FlockOperation::NonBlockingLockExclusive, &path)?;
+        Ok(taken.then_some(MountLock { _lock: lock }))
     }
 
     /// The key that authenticates records on inodes: 32 random bytes, made once.
@@ -241,7 +238,6 @@ pub fn purge(root: &Path) -> Result<(), Error> {
     for name in names.into_iter().chain(["index.json", "oci-layout", "index.lock", "record-key"]) {
         remove_tree(&root.join(name))?;
     }
-    builds::sweep_probes(root);
     write_file(root, &version, VERSION.as_bytes())
 }
 
