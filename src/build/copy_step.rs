@@ -164,8 +164,8 @@ fn unpack_archive(site: &Site, tree: &dyn SourceTree, path: &Path) -> Result<Pic
     let own = tempfile::tempdir_in(&site.materials.unfinished).map_err(failed)?.keep();
     let directory = File::open(&own).map_err(failed)?;
     let options = UnpackOptions { record_key: site.materials.record_key.clone() };
-    let unpacked =
-        layer::unpack(open(tree, path)?, "", directory.as_fd(), None, &options).map_err(StepError::Layer)?;
+    let unpacked = layer::unpack_archive(open(tree, path)?, directory.as_fd(), &options);
+    let unpacked = unpacked.map_err(StepError::Layer)?;
     let described: BTreeSet<PathBuf> = unpacked.index.iter().map(|entry| entry.path).collect();
     let stack = Stack::new(vec![Arc::new(unpacked.index.clone())]);
     let implied = stack.iter().map(|found| found.entry.path).filter(|path| !described.contains(path));

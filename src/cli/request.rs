@@ -46,7 +46,7 @@ pub(super) fn run(arguments: BuildArguments, environment: BTreeMap<String, Strin
         request.dockerfile = DockerfileSource::Text(read_input(&mut io::stdin().lock())?);
     }
     let digest_to_stderr = request.outputs.iter().any(takes_stdout);
-    let outcome = conduct(request, door.into_options(&arguments, environment))?;
+    let Some(outcome) = conduct(request, door.into_options(&arguments, environment))? else { return Ok(()) };
     results::write(&outcome, arguments.iidfile.as_deref(), arguments.metadata_file.as_deref())?;
     match digest_to_stderr {
         true => results::print(&outcome, &mut io::stderr()),

@@ -17,11 +17,11 @@ use nix::sys::wait::waitpid;
 use nix::unistd::{self, Gid, Pid, Uid};
 use tempfile::TempDir;
 
-use super::probe::{self, Report};
+use super::probe::{self, Report, RootChange};
 use super::refusal::{Attempt, Circumstances, explain};
 use super::supervise::{Signals, supervise};
 use super::sys::{self, Side};
-use super::{Error, IdMap, Refusal, Rung, idmap};
+use super::{Error, IdMap, Refusal, Rung, idmap, mounting};
 
 /// What the caller wants.
 #[derive(Clone, Debug)]
@@ -97,11 +97,25 @@ pub fn enter(wish: &Wish) -> Result<Entered, Error> {
     match wish.isolation {
         Some(Rung::None) => without_rung(Vec::new()),
         Some(rung) if !rung.is_built() => Err(Error::NotBuilt(rung)),
+        Some(Rung::Mounts) => take_mounts(wish)?.map_err(Error::Refused),
         forced => match enter_namespaces(wish)? {
             Ok(entered) => Ok(entered),
             Err(refusal) if forced.is_some() => Err(Error::Refused(refusal)),
-            Err(refusal) => without_rung(vec![refusal]),
+            Err(refusal) => match take_mounts(wish)? {
+                Ok(entered) => Ok(Entered { refusals: vec![refusal], ..entered }),
+                Err(second) => without_rung(vec![refusal, second]),
+            },
         },
+    }
+}
+
+/// Nothing to enter: this process is the builder.
+fn take_mounts(wish: &Wish) -> Result<Result<Entered, Refusal>, Error> {
+    let scratch = scratch(&wish.state_dir)?;
+    let around = circumstances()?;
+    match mounting::probe(scratch.path(), around) {
+        Ok(report) => entered(Rung::Mounts, wish, &report, around).map(Ok),
+        Err(refusal) => Ok(Err(refusal)),
     }
 }
 
@@ -124,7 +138,7 @@ fn enter_namespaces(wish: &Wish) -> Result<Result<Entered, Refusal>, Error> {
             drop((tell_map, verdict));
             let report = inside(first, map_written, &scratch, tell_verdict);
             signals.release().map_err(during("release signals"))?;
-            entered(wish, &report, around).map(Ok)
+            entered(Rung::Namespaces, wish, &report, around).map(Ok)
         }
         Ok(Side::Parent(child)) => {
             drop((map_written, tell_verdict));
@@ -168,7 +182,7 @@ fn inside(first: Pid, mut map_written: PipeReader, scratch: &TempDir, mut tell: 
         sys::exit_now(1);
     }
     if report.failure().is_none() {
-        probe::probe(scratch.path(), &mut report);
+        probe::probe(scratch.path(), RootChange::Pivot, &mut report);
     }
     // Whoever cannot be told is gone, and so is this process in a moment.
     let told = serde_json::to_vec(&report).map_err(io::Error::from).and_then(|text| tell.write_all(&text));
@@ -217,7 +231,8 @@ fn outside(
     refusal
 }
 
-fn entered(wish: &Wish, report: &Report, around: Circumstances) -> Result<Entered, Error> {
+fn entered(rung: Rung, wish: &Wish, report: &Report, around: Circumstances) -> Result<Entered, Error> {
+    let explain = if rung == Rung::Mounts { mounting::explain_mounts } else { explain };
     let shortfalls: Vec<Refusal> =
         report.shortfalls().map(|(attempt, errno)| explain(attempt, errno, around)).collect();
     let overlay = report.errno(Attempt::Overlay).map(|errno| explain(Attempt::Overlay, errno, around));
@@ -228,7 +243,7 @@ fn entered(wish: &Wish, report: &Report, around: Circumstances) -> Result<Entere
         (_, None) => Storage::Overlay,
     };
     let id_map = IdMap::current().map_err(during("read the id map"))?;
-    Ok(Entered { rung: Rung::Namespaces, storage, id_map, refusals: Vec::new(), shortfalls })
+    Ok(Entered { rung, storage, id_map, refusals: Vec::new(), shortfalls })
 }
 
 fn during(action: &'static str) -> impl Fn(io::Error) -> Error {

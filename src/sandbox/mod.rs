@@ -30,6 +30,7 @@ mod error;
 mod filter;
 mod idmap;
 mod message;
+mod mounting;
 mod mounts;
 mod namespaces;
 mod overlay;
@@ -79,7 +80,7 @@ pub trait Sandbox: Send + Sync {
 /// `run` is [`Error::NoRung`], with everything that was refused.
 pub fn sandbox(entered: &Entered) -> Box<dyn Sandbox> {
     match entered.rung {
-        Rung::Namespaces => Box::new(namespaces::Namespaces::new()),
+        rung @ (Rung::Namespaces | Rung::Mounts) => Box::new(namespaces::Namespaces::new(rung)),
         _ => Box::new(NoSandbox { refusals: entered.refusals.clone() }),
     }
 }

@@ -22,6 +22,15 @@ pub(super) const RUN_NAMESPACES: libc::c_int =
 /// What a RUN can do without.
 const OPTIONAL: [Attempt; 4] = [Attempt::Overlay, Attempt::Proc, Attempt::Network, Attempt::Hostname];
 
+/// How a RUN may come into its root.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RootChange {
+    /// pivot_root(2) alone.
+    Pivot,
+    /// Where a filter refuses that: the root moved over `/`, then chroot(2).
+    PivotOrMove,
+}
+
 /// What was tried, with 0 or the error of each.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Report {
@@ -52,7 +61,8 @@ impl Report {
 
     /// Whether everything needed was tried and worked.
     pub(super) fn is_complete(&self) -> bool {
-        self.failure().is_none() && self.tried.iter().any(|(attempt, _)| *attempt == Attempt::Detach)
+        let last = [Attempt::Detach, Attempt::MoveRoot];
+        self.failure().is_none() && self.tried.iter().any(|(attempt, _)| last.contains(attempt))
     }
 
     fn failures(&self) -> impl Iterator<Item = (Attempt, i32)> {
@@ -61,20 +71,20 @@ impl Report {
 }
 
 /// Tries everything, in children of this process.
-pub(super) fn probe(scratch: &Path, report: &mut Report) {
-    if let Err(error) = try_namespaces(scratch, report) {
+pub(super) fn probe(scratch: &Path, change: RootChange, report: &mut Report) {
+    if let Err(error) = try_namespaces(scratch, change, report) {
         report.note(Attempt::Namespaces, Err(error));
         return;
     }
     report.note(Attempt::Network, try_network());
 }
 
-fn try_namespaces(scratch: &Path, report: &mut Report) -> io::Result<()> {
+fn try_namespaces(scratch: &Path, change: RootChange, report: &mut Report) -> io::Result<()> {
     let (mut reader, mut writer) = io::pipe()?;
     match sys::clone_process(RUN_NAMESPACES)? {
         Side::Child => {
             let mut found = Report::default();
-            trial(scratch, &mut found);
+            trial(scratch, change, &mut found);
             let written = serde_json::to_vec(&found).map_err(io::Error::from);
             let written = written.and_then(|text| writer.write_all(&text));
             sys::exit_now(i32::from(written.is_err()))
@@ -99,7 +109,7 @@ fn try_network() -> io::Result<()> {
 }
 
 /// In the new namespaces, as pid 1. Ends at the first failure that matters.
-fn trial(scratch: &Path, report: &mut Report) {
+fn trial(scratch: &Path, change: RootChange, report: &mut Report) {
     let root = scratch.join("root");
     let groups = unistd::setgroups(&[]).map_err(io::Error::from);
     let _ = report.note(Attempt::BecomeRoot, groups)
@@ -111,9 +121,8 @@ fn trial(scratch: &Path, report: &mut Report) {
         }
         && {
             report.note(Attempt::Proc, try_proc(&root.join("proc")));
-            report.note(Attempt::PivotRoot, pivot(&root))
-        }
-        && report.note(Attempt::Detach, umount2(".", MntFlags::MNT_DETACH).map_err(io::Error::from));
+            change_root(&root, change, report)
+        };
 }
 
 fn bind_root(root: &Path) -> io::Result<()> {
@@ -125,9 +134,15 @@ fn try_proc(target: &Path) -> io::Result<()> {
     Ok(mount(Some("proc"), target, Some("proc"), MsFlags::empty(), None::<&str>)?)
 }
 
-fn pivot(root: &Path) -> io::Result<()> {
-    unistd::chdir(root)?;
-    Ok(unistd::pivot_root(".", ".")?)
+fn change_root(root: &Path, change: RootChange, report: &mut Report) -> bool {
+    let pivoted = unistd::chdir(root).and_then(|()| unistd::pivot_root(".", ".")).map_err(io::Error::from);
+    match (pivoted, change) {
+        (Err(_), RootChange::PivotOrMove) => report.note(Attempt::MoveRoot, mounts::move_to_root()),
+        (pivoted, _) => {
+            report.note(Attempt::PivotRoot, pivoted)
+                && report.note(Attempt::Detach, umount2(".", MntFlags::MNT_DETACH).map_err(io::Error::from))
+        }
+    }
 }
 
 /// Mounts an overlay, deletes through it and writes through it, and looks

@@ -57,6 +57,8 @@ pub(super) enum Attempt {
     PivotRoot,
     /// Detaching the old root.
     Detach,
+    /// Moving the new root over the old one, and chroot(2).
+    MoveRoot,
     /// overlayfs with `userxattr` on the state volume.
     Overlay,
     /// A new /proc.
@@ -78,6 +80,7 @@ impl Attempt {
             Self::Bind => "mount(MS_BIND)",
             Self::PivotRoot => "pivot_root",
             Self::Detach => "umount2(MNT_DETACH)",
+            Self::MoveRoot => "mount(MS_MOVE) and chroot",
             Self::Overlay => "mount(overlay)",
             Self::Proc => "mount(proc)",
             Self::Network => "clone(CLONE_NEWNET)",
