@@ -141,16 +141,40 @@ async fn cache_spec(
     own: PathBuf,
     prepared: &mut Prepared,
 ) -> Result<MountSpec, StepError> {
-    if !matches!(cache.from, MountSource::Empty) {
-        return Err(StepError::Unsupported(
-            "`RUN --mount=type=cache,from=…` is not supported yet".to_owned(),
-        ));
-    }
+    let (cache, seed) = seeded(work, cache, &own).await?;
     let (target, read_only) = (PathBuf::from(&cache.target), cache.readonly);
     let (store, wanted) = (Arc::clone(&work.site.materials.store), cache.clone());
-    let (source, lock) = blocking(move || cache_directory(&store, &wanted, own)).await?;
+    let (source, lock) = blocking(move || cache_directory(&store, &wanted, own, seed.as_deref())).await?;
     prepared.held.extend(lock);
     Ok(MountSpec::Bind { source, target, read_only })
+}
+
+/// A cache that starts as a copy of something: another source is another
+/// cache, as in BuildKit. Its directory is filled before anybody can see it.
+async fn seeded(
+    work: &Work,
+    cache: &CacheMount,
+    own: &Path,
+) -> Result<(CacheMount, Option<PathBuf>), StepError> {
+    if matches!(cache.from, MountSource::Empty) {
+        return Ok((cache.clone(), None));
+    }
+    let bind = BindMount {
+        from: cache.from.clone(),
+        source: cache.source.clone(),
+        target: cache.target.clone(),
+        writable: true,
+    };
+    let read = as_copy(&bind);
+    let source = copy_step::source(work, &read.from).await?.ok_or_else(inputs::no_context)?;
+    let content = inputs::digest_sources(source.tree.as_ref(), &read, source.owners)?;
+    let tree = own.with_extension("seed");
+    make_directory(own)?;
+    make_directory(&tree)?;
+    show(work, &bind, own, &tree).await?;
+    let id = format!("{}:{content}", cache.id);
+    let own_directory = tree.join(SHOWN.trim_start_matches('/'));
+    Ok((CacheMount { id, ..cache.clone() }, Some(own_directory)))
 }
 
 /// The cache's directory, and its lock unless it is shared. A private cache
@@ -159,6 +183,7 @@ fn cache_directory(
     store: &Store,
     cache: &CacheMount,
     own: PathBuf,
+    seed: Option<&Path>,
 ) -> Result<(PathBuf, Option<MountLock>), StepError> {
     let lock = match cache.sharing {
         CacheSharing::Shared => None,
@@ -166,7 +191,10 @@ fn cache_directory(
             let taken =
                 store.mount_lock(&cache.id, sharing == CacheSharing::Locked).map_err(StepError::Store)?;
             if taken.is_none() {
-                make_directory(&own)?;
+                match seed {
+                    Some(seed) => return Ok((seed.to_owned(), None)),
+                    None => make_directory(&own)?,
+                }
                 own_by(&own, cache)?;
                 return Ok((own, None));
             }
@@ -175,8 +203,12 @@ fn cache_directory(
     };
     let directory = store.mount_directory(&cache.id).map_err(StepError::Store)?;
     let is_new = std::fs::read_dir(&directory).map(|mut entries| entries.next().is_none());
-    if is_new.map_err(|source| StepError::File { path: directory.clone(), source })? {
-        own_by(&directory, cache)?;
+    let failed = |source| StepError::File { path: directory.clone(), source };
+    match (is_new.map_err(failed)?, seed) {
+        // Both are empty or whole: a rename never leaves half a cache.
+        (true, Some(seed)) => std::fs::rename(seed, &directory).map_err(failed)?,
+        (true, None) => own_by(&directory, cache)?,
+        (false, _) => {}
     }
     Ok((directory, lock))
 }
