@@ -97,7 +97,6 @@ const PODMAN_BY_CAPABILITY: &[(&str, &[&str])] = &[
             "quotactl",
             "setdomainname",
             "sethostname",
-            "setns",
         ],
     ),
     ("CAP_SYS_CHROOT", &["chroot"]),
