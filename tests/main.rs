@@ -10,6 +10,8 @@ mod architecture;
 mod bad_input;
 mod build;
 mod cli;
+mod differential;
+mod fuzz;
 mod interrupt;
 mod push;
 mod reproducible;
@@ -28,6 +30,8 @@ fn main() -> ExitCode {
         bad_input::trials(),
         build::trials(),
         cli::trials(),
+        differential::trials(),
+        fuzz::trials(),
         interrupt::trials(),
         push::trials(),
         reproducible::trials(),
