@@ -9,6 +9,7 @@ mod add;
 mod architecture;
 mod bad_input;
 mod build;
+mod cache;
 mod cli;
 mod differential;
 mod fuzz;
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
         architecture::trials(),
         bad_input::trials(),
         build::trials(),
+        cache::trials(),
         cli::trials(),
         differential::trials(),
         fuzz::trials(),

@@ -26,6 +26,10 @@ pub(super) enum Command {
     /// List the images in the state directory
     #[command(visible_alias = "ls")]
     Images(ImagesArguments),
+    /// Say what works here and what does not: isolation, storage, registries
+    Doctor(DoctorArguments),
+    /// Empty the state directory: cache, images, cache mounts
+    Purge(PurgeArguments),
     /// Print the version
     Version,
 }
@@ -186,6 +190,31 @@ pub(super) struct ImagesArguments {
     /// Print names only
     #[arg(short, long)]
     pub(super) quiet: bool,
+}
+
+/// `coracle purge`.
+#[derive(Clone, Debug, Args)]
+pub(super) struct PurgeArguments {
+    /// State directory [default: CORACLE_STATE_DIR, else the user's data directory]
+    #[arg(long, value_name = "PATH")]
+    pub(super) state_dir: Option<PathBuf>,
+}
+
+/// `coracle doctor`.
+#[derive(Clone, Debug, Args)]
+pub(super) struct DoctorArguments {
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+    /// Ask this registry whether it answers and lets us in (repeat)
+    #[arg(long = "registry", value_name = "HOST[:PORT]")]
+    pub(super) registries: Vec<String>,
+    /// Registry that is spoken to over plain HTTP or with an unverified certificate (repeat)
+    #[arg(long = "insecure-registry", value_name = "HOST[:PORT]")]
+    pub(super) insecure_registries: Vec<String>,
+    /// State directory [default: CORACLE_STATE_DIR, else the user's data directory]
+    #[arg(long, value_name = "PATH")]
+    pub(super) state_dir: Option<PathBuf>,
 }
 
 impl BuildArguments {

@@ -14,7 +14,7 @@ use std::path::Path;
 
 use nix::libc;
 
-use super::probe::{self, Report, RootChange};
+use super::probe::{self, Report, Trial};
 use super::refusal::{Attempt, Circumstances, explain};
 use super::{Refusal, Rung};
 
@@ -24,7 +24,7 @@ use super::{Refusal, Rung};
 /// The first thing it cannot do without.
 pub(super) fn probe(scratch: &Path, around: Circumstances) -> Result<Report, Refusal> {
     let mut report = Report::default();
-    probe::probe(scratch, RootChange::PivotOrMove, &mut report);
+    probe::probe(scratch, Trial::Mounts, &mut report);
     match report.failure() {
         Some((attempt, errno)) => Err(explain_mounts(attempt, errno, around)),
         None if report.is_complete() => Ok(report),

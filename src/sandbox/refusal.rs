@@ -32,6 +32,13 @@ impl fmt::Display for Refusal {
     }
 }
 
+impl Refusal {
+    /// The name of the error, as `EPERM`; none when the call was not even possible.
+    pub fn error(&self) -> Option<String> {
+        (self.errno != 0).then(|| errno_name(self.errno))
+    }
+}
+
 /// `EPERM` for 1, and so on.
 fn errno_name(errno: i32) -> String {
     format!("{:?}", nix::errno::Errno::from_raw(errno))

@@ -112,6 +112,19 @@ pub(super) fn restrict_mounts(fd: BorrowedFd<'_>, attributes: u64) -> io::Result
     check(result)
 }
 
+/// The version of Landlock that the kernel speaks (landlock(7)).
+///
+/// # Errors
+/// `ENOSYS` or `EOPNOTSUPP` where there is none.
+pub(super) fn landlock_version() -> io::Result<u32> {
+    const VERSION: libc::c_uint = 1;
+    // SAFETY: with this flag the kernel only answers; pointer and size must be null.
+    let version =
+        unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, ptr::null::<u8>(), 0_usize, VERSION) };
+    check(version)?;
+    Ok(u32::try_from(version).expect("a small positive number"))
+}
+
 /// Brings the loopback device of this network namespace up.
 pub(super) fn loopback_up() -> io::Result<()> {
     // SAFETY: socket(2) takes integers; a descriptor it returns is ours alone.

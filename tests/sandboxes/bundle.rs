@@ -44,7 +44,6 @@ pub struct Sandbox {
     /// `hostUsers: false`: root of 65,536 ids.
     pub user_namespace: bool,
     /// The rung that the finished ladder takes here.
-    #[expect(dead_code, reason = "compared once `coracle doctor` tells it")]
     pub rung: &'static str,
 }
 
@@ -314,6 +313,19 @@ impl Kit {
             }
         }
         inside
+    }
+
+    /// Removes everything, also what belongs to ids of containers.
+    pub fn remove(&self) {
+        fs::remove_dir_all(self.directory.path()).unwrap();
+    }
+
+    /// An empty directory that everybody can read.
+    pub fn directory(&self, name: &str) -> PathBuf {
+        let path = self.directory.path().join(name);
+        fs::create_dir(&path).unwrap();
+        open_to_all(&path);
+        path
     }
 
     /// An empty directory that belongs to the build of `sandbox`.
