@@ -35,8 +35,9 @@ demo: setup ## Build a real image, push it to a real registry, look at it
 test: setup ## Everything CI runs
 	@./tests/run.sh
 
-soak: setup ## A 2 GiB layer, built and pushed within 150 MiB of memory; writes bench/results
+soak: setup-bench ## A 2 GiB layer within 150 MiB of memory, buildah's results, fuzzing; writes bench/results
 	@./bench/run.sh --soak
+	@./bench/language.sh
 
 bench: setup-bench ## Side by side with buildah; BENCH_WORKLOADS=tiny,stages picks some
 	@./bench/run.sh

@@ -11,6 +11,8 @@ mod bad_input;
 mod build;
 mod cache;
 mod cli;
+mod differential;
+mod fuzz;
 mod interrupt;
 mod push;
 mod reproducible;
@@ -30,6 +32,8 @@ fn main() -> ExitCode {
         build::trials(),
         cache::trials(),
         cli::trials(),
+        differential::trials(),
+        fuzz::trials(),
         interrupt::trials(),
         push::trials(),
         reproducible::trials(),

@@ -62,10 +62,10 @@ impl Accounts {
         };
         let home = entry.as_ref().map_or(if uid == 0 { "/root" } else { "/" }, |entry| entry.home).to_owned();
         let (gid, groups) = match group {
-            Some(group) => (self.gid(group)?, Vec::new()),
+            Some(group) => self.gid(group).map(|gid| (gid, vec![gid]))?,
             None => {
                 let gid = entry.as_ref().map_or(0, |entry| entry.gid);
-                (gid, entry.map_or_else(Vec::new, |entry| self.memberships(entry.name, gid)))
+                (gid, self.memberships(entry.as_ref().map_or("", |entry| entry.name), gid))
             }
         };
         Ok(Identity { uid, gid, groups, home })
@@ -100,13 +100,20 @@ impl Accounts {
         found.map(|group| group.gid).ok_or_else(|| IdentityError::UnknownGroup(wanted.to_owned()))
     }
 
+    /// In the order of the file, the primary group among them: BuildKit puts it
+    /// in front where the file does not name it (CVE-2023-25173).
     fn memberships(&self, user: &str, primary: u32) -> Vec<u32> {
         let member = |group: &Group<'_>| group.members.split(',').any(|member| member.trim() == user);
-        let mut groups: Vec<u32> =
-            lines(&self.group).filter_map(parse_group).filter(member).map(|group| group.gid).collect();
-        groups.retain(|gid| *gid != primary);
-        groups.sort_unstable();
-        groups.dedup();
+        let named = lines(&self.group).filter_map(parse_group).filter(|_| !user.is_empty()).filter(member);
+        let mut groups: Vec<u32> = Vec::new();
+        for group in named {
+            if !groups.contains(&group.gid) {
+                groups.push(group.gid);
+            }
+        }
+        if !groups.contains(&primary) {
+            groups.insert(0, primary);
+        }
         groups
     }
 }
@@ -163,15 +170,15 @@ mod tests {
 
     #[test]
     fn users_of_a_run() {
-        check_run("", Ok((0, 0, &[], "/root")));
-        check_run("root", Ok((0, 0, &[], "/root")));
-        check_run("web", Ok((33, 33, &[4], "/var/www")));
-        check_run("bob", Ok((1000, 100, &[4, 50], "/")));
-        check_run("bob:", Ok((1000, 100, &[4, 50], "/")));
-        check_run("bob:staff", Ok((1000, 50, &[], "/")));
-        check_run("33", Ok((33, 33, &[4], "/var/www")));
-        check_run("4242", Ok((4242, 0, &[], "/")));
-        check_run("4242:7", Ok((4242, 7, &[], "/")));
+        check_run("", Ok((0, 0, &[0], "/root")));
+        check_run("root", Ok((0, 0, &[0], "/root")));
+        check_run("web", Ok((33, 33, &[4, 33], "/var/www")));
+        check_run("bob", Ok((1000, 100, &[100, 4, 50], "/")));
+        check_run("bob:", Ok((1000, 100, &[100, 4, 50], "/")));
+        check_run("bob:staff", Ok((1000, 50, &[50], "/")));
+        check_run("33", Ok((33, 33, &[4, 33], "/var/www")));
+        check_run("4242", Ok((4242, 0, &[0], "/")));
+        check_run("4242:7", Ok((4242, 7, &[7], "/")));
         check_run("nobody", Err(IdentityError::UnknownUser("nobody".into())));
         check_run("web:none", Err(IdentityError::UnknownGroup("none".into())));
     }

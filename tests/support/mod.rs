@@ -47,6 +47,12 @@ pub fn plain(name: &'static str, test: fn() -> Result<(), String>) -> Trial {
     })
 }
 
+/// A switch of the test program, such as `CORACLE_SOAK`.
+#[expect(clippy::disallowed_methods, reason = "libtest-mimic hands no environment on to a test")]
+pub fn switch(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|text| !text.is_empty())
+}
+
 /// A panic becomes a failure with its message.
 fn caught(test: impl FnOnce()) -> Result<Completion, Failed> {
     match catch_unwind(AssertUnwindSafe(test)) {
