@@ -72,6 +72,9 @@ pub struct Http {
 /// Redirects followed before giving up (what browsers and curl allow is more;
 /// registries need two).
 const REDIRECTS: usize = 10;
+/// Tries where nobody listens: enough for a server that restarts quickly, while a wrong
+/// port is told within seconds.
+const REFUSED_TRIES: u32 = 3;
 
 /// A server that checks what it received may take its time with the answer.
 const ANSWER_PATIENCE: u32 = 5;
@@ -209,6 +212,9 @@ impl Http {
                     self.pause(&mut backoff, wait, &what).await
                 }
                 Ok(_) => false,
+                Err(error) if error.cause() == Some(&Cause::ConnectionRefused) => {
+                    backoff.failures() + 1 < REFUSED_TRIES && self.pause(&mut backoff, None, error).await
+                }
                 Err(error) if error.cause().is_some_and(Cause::is_passing) => {
                     self.pause(&mut backoff, None, error).await
                 }
