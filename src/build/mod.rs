@@ -204,7 +204,12 @@ fn surroundings(request: &BuildRequest) -> Surroundings {
     let secrets: BTreeMap<String, Secret> = request.secrets.iter().filter_map(value).collect();
     // Without the file RUN has no name service, as the builder itself.
     let resolv_conf = std::fs::read("/etc/resolv.conf").unwrap_or_default();
-    Surroundings { secrets, resolv_conf, extra_hosts: request.extra_hosts.clone() }
+    Surroundings {
+        secrets,
+        resolv_conf,
+        extra_hosts: request.extra_hosts.clone(),
+        shm_size: request.shm_size,
+    }
 }
 
 fn site(
