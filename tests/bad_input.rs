@@ -60,6 +60,9 @@ fn unknown_stage(mut bench: Bench) {
     assert!(said.contains("`build`"), "the nearest name is suggested:\n{said}");
     bench.dockerfile("FROM scratch AS build\nFROM scratch\nCOPY --from=biuld /a /b\nLABEL a=b\n");
     bench.fails(&["-t", "x", "--insecure-registry", "docker.io"], 3, "biuld");
+    bench.dockerfile("FROM scratch AS build\nFROM scratch\nCOPY --from=127.0.0.1:1/biuld /a /a\n");
+    let said = bench.fails(&["-t", "x"], 3, "Dockerfile:3:13");
+    assert!(said.contains("no earlier stage has this name"), "{said}");
 }
 
 fn missing_copy_source(mut bench: Bench) {

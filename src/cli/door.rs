@@ -97,7 +97,7 @@ pub enum DoorError {
     #[error("there is no usable state directory")]
     StateDirectory(#[source] StoreError),
     /// The sandbox cannot be entered.
-    #[error("no sandbox can be entered")]
+    #[error("{}", sandbox_failed(.0))]
     Sandbox(#[source] sandbox::Error),
     /// Threads or signal handlers cannot be had.
     #[error("the runtime cannot be started")]
@@ -134,8 +134,19 @@ impl DoorError {
     fn hint(&self) -> Option<String> {
         match self {
             Self::Build(error) => error.hint(),
+            Self::Sandbox(sandbox::Error::StateDirectory { .. }) => {
+                Some("name a directory that can be written with CORACLE_STATE_DIR or --state-dir".to_owned())
+            }
             Self::StateDirectory(_) | Self::Sandbox(_) | Self::Runtime(_) => None,
         }
+    }
+}
+
+/// The probes are the first to write to the state directory.
+fn sandbox_failed(error: &sandbox::Error) -> &'static str {
+    match error {
+        sandbox::Error::StateDirectory { .. } => "the build cannot start",
+        _ => "no sandbox can be entered",
     }
 }
 

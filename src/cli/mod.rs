@@ -22,6 +22,7 @@ mod purge;
 mod refused;
 mod request;
 mod results;
+mod switches;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -39,7 +40,7 @@ use crate::build::ErrorKind;
 /// `arguments` begin with the program's name; `environment` is the whole
 /// environment, which nothing below this function reads by itself.
 pub fn run(arguments: Vec<OsString>, environment: BTreeMap<String, String>) -> u8 {
-    let line = match CommandLine::try_parse_from(arguments) {
+    let line = match CommandLine::try_parse_from(switches::plain(arguments)) {
         Ok(line) => line,
         Err(error) => return show_usage(&error),
     };

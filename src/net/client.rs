@@ -72,6 +72,9 @@ pub struct Http {
 /// Redirects followed before giving up (what browsers and curl allow is more;
 /// registries need two).
 const REDIRECTS: usize = 10;
+/// Tries where nobody listens: enough for a server that restarts quickly, while a wrong
+/// port is told within seconds.
+const REFUSED_TRIES: u32 = 3;
 
 /// A server that checks what it received may take its time with the answer.
 const ANSWER_PATIENCE: u32 = 5;
@@ -146,8 +149,7 @@ impl Http {
             let Err(error) = first else { return Ok(order[0].clone()) };
             let Err(second) = self.speaks(&order[1]).await else { return Ok(order[1].clone()) };
             let plain_error = if order[0].scheme() == "http" { error } else { second };
-            let passing = plain_error.cause().is_some_and(Cause::is_passing);
-            if !passing || !self.pause(&mut backoff, None, &plain_error).await {
+            if !self.pause_unanswered(&mut backoff, &plain_error).await {
                 return Err(plain_error);
             }
         }
@@ -209,10 +211,7 @@ impl Http {
                     self.pause(&mut backoff, wait, &what).await
                 }
                 Ok(_) => false,
-                Err(error) if error.cause().is_some_and(Cause::is_passing) => {
-                    self.pause(&mut backoff, None, error).await
-                }
-                Err(_) => false,
+                Err(error) => self.pause_unanswered(&mut backoff, error).await,
             };
             if !again {
                 return outcome;
@@ -228,8 +227,31 @@ impl Http {
         retry_after: Option<Duration>,
         what: &(dyn std::fmt::Display + Sync),
     ) -> bool {
+        self.pause_within(backoff, retry_after, what, self.settings.retry.attempts).await
+    }
+
+    /// The same after no answer came, if another try may bring one.
+    async fn pause_unanswered(&self, backoff: &mut Backoff, error: &Error) -> bool {
+        let tries = match error.cause() {
+            Some(Cause::ConnectionRefused) => REFUSED_TRIES.min(self.settings.retry.attempts),
+            Some(cause) if cause.is_passing() => self.settings.retry.attempts,
+            _ => return false,
+        };
+        self.pause_within(backoff, None, error, tries).await
+    }
+
+    async fn pause_within(
+        &self,
+        backoff: &mut Backoff,
+        retry_after: Option<Duration>,
+        what: &(dyn std::fmt::Display + Sync),
+        all: u32,
+    ) -> bool {
         let Some(wait) = backoff.failed(retry_after) else { return false };
-        let (number, all) = (backoff.failures() + 1, self.settings.retry.attempts);
+        let number = backoff.failures() + 1;
+        if number > all {
+            return false;
+        }
         self.reporter
             .info(format!("{what}; trying again in {:.1} s (try {number} of {all})", wait.as_secs_f64()));
         tokio::time::sleep(wait).await;

@@ -88,6 +88,7 @@ impl Gate {
         }
         let host = self.host(&access.registry);
         let mut attempt = self.attempt(&host, access).await?;
+        let mut refused = None;
         for _ in 0..ROUNDS {
             attempt.challenge = host.challenge.lock().unwrap_or_else(PoisonError::into_inner).clone();
             let header = match self.authorization(http, &host, origin, access, &attempt).await {
@@ -95,7 +96,7 @@ impl Gate {
                 Err(Failure::Other(error)) => return Err(error),
                 Err(Failure::Refused(reply)) => {
                     let error = unauthorized(access, &attempt, reply);
-                    attempt = self.next(&host, access, &attempt, error).await?;
+                    attempt = self.next(&host, access, &attempt, &mut refused, error).await?;
                     continue;
                 }
             };
@@ -111,7 +112,7 @@ impl Gate {
                     match self.after_401(&host, access, &mut attempt, header, response).await {
                         Next::Again => {}
                         Next::NextCandidate(error) => {
-                            attempt = self.next(&host, access, &attempt, error).await?;
+                            attempt = self.next(&host, access, &attempt, &mut refused, error).await?;
                         }
                     }
                 }
@@ -191,20 +192,24 @@ impl Gate {
         Ok(found.list)
     }
 
-    /// The next credential after one that will not do, else `error`. Does not
-    /// skip one when another request moved on already.
+    /// The next credential after one that will not do, else the error of the
+    /// first that was refused: that nobody may do it without one says less. Does
+    /// not skip one when another request moved on already.
     async fn next(
         &self,
         host: &Host,
         access: &Access,
         failed: &Attempt,
+        refused: &mut Option<Error>,
         error: Error,
     ) -> Result<Attempt, Error> {
+        let error = refused.take().unwrap_or(error);
         let mut chosen = host.chosen.lock().await;
         let entry = chosen.get_mut(&access.repository).expect("an attempt was made from it");
         if entry.current == failed.number && !entry.advance(access) {
             return Err(error);
         }
+        *refused = Some(error);
         Ok(Attempt::new(access, entry.current, &entry.list))
     }
 

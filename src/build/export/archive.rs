@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::open;
 use crate::image::{Digest, Image, Reference};
@@ -36,7 +36,8 @@ pub(super) fn oci_directory(
         persist(temporary, &target)?;
     }
     write_beside(directory, "oci-layout", LAYOUT.as_bytes())?;
-    write_beside(directory, "index.json", &index(image, names))
+    let present = present_entries(&directory.join("index.json"))?;
+    write_beside(directory, "index.json", &index(image, names, present))
 }
 
 /// Writes an OCI layout as a tar.
@@ -48,7 +49,7 @@ pub(super) fn oci_archive(
 ) -> io::Result<()> {
     let mut tar = tar::Builder::new(to);
     add_bytes(&mut tar, "oci-layout", LAYOUT.as_bytes())?;
-    add_bytes(&mut tar, "index.json", &index(image, names))?;
+    add_bytes(&mut tar, "index.json", &index(image, names, Vec::new()))?;
     for (digest, source) in parts(image, blob) {
         add(&mut tar, &format!("blobs/sha256/{}", digest.hex()), source)?;
     }
@@ -107,8 +108,29 @@ fn parts(image: &Image, blob: BlobPath<'_>) -> Vec<(Digest, Part)> {
     parts
 }
 
-/// One entry per name; the annotation is what skopeo, podman and umoci look for.
-fn index(image: &Image, names: &[Reference]) -> Vec<u8> {
+/// What an index that is there names already.
+fn present_entries(index: &Path) -> io::Result<Vec<Value>> {
+    let text = match std::fs::read(index) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut index: Value = serde_json::from_slice(&text)?;
+    match index["manifests"].take() {
+        Value::Array(entries) => Ok(entries),
+        _ => Ok(Vec::new()),
+    }
+}
+
+/// Whether an entry of an index says nothing that `new` does not say: the same
+/// name, or the same image without one.
+fn replaced(old: &Value, new: &Value) -> bool {
+    let name = |entry: &Value| entry["annotations"]["org.opencontainers.image.ref.name"].clone();
+    name(old) == name(new) && (!name(old).is_null() || old["digest"] == new["digest"])
+}
+
+/// `entries` and one per name; the annotation is what skopeo, podman and umoci look for.
+fn index(image: &Image, names: &[Reference], mut entries: Vec<Value>) -> Vec<u8> {
     let manifest = image.manifest();
     let descriptor = |name: Option<&Reference>| {
         let mut entry = json!({
@@ -124,10 +146,12 @@ fn index(image: &Image, names: &[Reference]) -> Vec<u8> {
         }
         entry
     };
-    let entries: Vec<_> = match names {
+    let new: Vec<_> = match names {
         [] => vec![descriptor(None)],
         names => names.iter().map(|name| descriptor(Some(name))).collect(),
     };
+    entries.retain(|old| !new.iter().any(|new| replaced(old, new)));
+    entries.extend(new);
     let index = json!({
         "schemaVersion": 2,
         "mediaType": crate::image::media_type::INDEX,
