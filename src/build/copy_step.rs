@@ -11,9 +11,10 @@ use super::error::StepError;
 use super::identity::Accounts;
 use super::inputs;
 use super::material::{Chain, blocking};
+use super::outside::{DownloadTree, Fetched};
 use super::stage::{Made, Site, Work};
 use super::tree::LayersTree;
-use crate::context::{DirectoryContext, Owners, Selection, SourceTree};
+use crate::context::{self, DirectoryContext, Ignore, Owners, SelectOptions, Selection, SourceTree};
 use crate::layer::{self, EntryIndex, UnpackOptions};
 use crate::plan::{CopyFrom, CopyOp, CopySource};
 use crate::rootfs::LayerTree;
@@ -26,12 +27,13 @@ pub(super) async fn copy(work: &Work, op: &CopyOp) -> Result<Made, StepError> {
         None => None,
     };
     let source = source(work, &op.from).await?;
+    let outside = check_out(work, op).await?;
     let mut writer = work.writer()?;
     let (site, op) = (Arc::clone(&work.site), op.clone());
     let now = site.epoch.unwrap_or(site.now);
     let packed = blocking(move || {
         let target = Target { base: &stack, owner, now };
-        write(&site, &op, source.as_ref(), &target, &mut writer)?;
+        write(&site, &op, source.as_ref(), &outside, &target, &mut writer)?;
         writer.finish().map_err(StepError::Layer)
     })
     .await?;
@@ -99,10 +101,71 @@ pub(super) async fn source(work: &Work, from: &CopyFrom) -> Result<Option<Source
     Ok(Some(Source { tree, owners: Owners::Count }))
 }
 
+/// A source from elsewhere, ready to be read.
+enum Arrived {
+    File(DownloadTree),
+    Repository(Box<DirectoryContext>),
+}
+
+/// Gets what the plan only named: a file is in the store since then.
+async fn check_out(work: &Work, op: &CopyOp) -> Result<Vec<Arrived>, StepError> {
+    let outside = &work.site.contexts.outside;
+    let mut arrived = Vec::new();
+    for fetched in op.sources.iter().filter_map(|source| outside.of(op, source)) {
+        arrived.push(match fetched {
+            Fetched::File(file) => {
+                let blob = work.site.materials.store.blob_path(&file.digest);
+                Arrived::File(DownloadTree { file: file.clone(), blob })
+            }
+            Fetched::Git(location, commit) => {
+                let checkout = outside.fetcher.checkout(location, commit).await;
+                let directory = checkout.map_err(|error| StepError::Fetch(Box::new(error)))?;
+                let opened = DirectoryContext::open(&directory, Ignore::default(), None);
+                let tree = opened.map_err(StepError::Source)?;
+                Arrived::Repository(Box::new(tree.described_as(format!("`{}`", location.shown()))))
+            }
+        });
+    }
+    Ok(arrived)
+}
+
+/// Repositories and files join what is copied; `--unpack` opens downloads that
+/// are archives.
+fn pick_outside<'a>(
+    site: &Site,
+    op: &CopyOp,
+    outside: &'a [Arrived],
+    archives: &mut Vec<Archive>,
+) -> Result<Vec<Picked<'a>>, StepError> {
+    let unpack = op.add.as_ref().is_some_and(|add| add.unpack == Some(true));
+    let mut picked = Vec::new();
+    for arrived in outside {
+        match arrived {
+            Arrived::File(tree) => {
+                let name = tree.file.name.clone();
+                let path = Path::new(&name);
+                if unpack && layer::is_archive(open(tree, path)?).map_err(StepError::Layer)? {
+                    archives.push(unpack_archive(site, tree, path)?);
+                } else {
+                    picked.push(Picked::File { tree, node: tree.file_node(), name });
+                }
+            }
+            Arrived::Repository(tree) => {
+                let options = SelectOptions { exclude: op.exclude.clone(), parents: false };
+                let selection =
+                    context::select(tree.as_ref(), &["."], &options).map_err(StepError::Source)?;
+                picked.push(Picked::Selection { tree: tree.as_ref(), selection, keep_owner: false });
+            }
+        }
+    }
+    Ok(picked)
+}
+
 fn write(
     site: &Site,
     op: &CopyOp,
     source: Option<&Source>,
+    outside: &[Arrived],
     target: &Target<'_>,
     writer: &mut layer::LayerWriter,
 ) -> Result<(), StepError> {
@@ -114,7 +177,9 @@ fn write(
         archives = unpack_archives(site, op, tree.as_ref(), &mut selection)?;
         selected = Some((tree.as_ref(), selection, *owners == Owners::Count));
     }
+    let arrived = pick_outside(site, op, outside, &mut archives)?;
     let mut picked: Vec<Picked<'_>> = archives.iter().map(Archive::picked).collect();
+    picked.extend(arrived);
     if let Some((tree, selection, keep_owner)) = selected {
         picked.push(Picked::Selection { tree, selection, keep_owner });
     }
@@ -126,11 +191,8 @@ fn write(
                 mode: 0o644,
                 mtime: target.now,
             }),
-            CopySource::Http(url) | CopySource::Git(url) => {
-                return Err(StepError::Unsupported(format!("ADD cannot download yet (`{url}`)")));
-            }
             CopySource::Path(_) if source.is_none() => return Err(inputs::no_context()),
-            CopySource::Path(_) => {}
+            CopySource::Path(_) | CopySource::Http(_) | CopySource::Git(_) => {}
         }
     }
     copy::write_layer(op, &picked, target, writer).map_err(StepError::Copy)

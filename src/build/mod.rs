@@ -14,6 +14,7 @@ mod identity;
 mod inputs;
 mod material;
 mod mounts;
+mod outside;
 mod request;
 mod run;
 mod run_step;
@@ -38,7 +39,7 @@ use crate::plan::{self, BuildPlan};
 use crate::progress::Reporter;
 use crate::secret::Secret;
 use crate::store::{BuildDirectory, Store};
-use crate::{metadata, net, registry, sandbox};
+use crate::{fetch, metadata, net, registry, sandbox};
 
 pub use copy::CopyError;
 pub use error::{Error, StepError};
@@ -51,6 +52,7 @@ pub use request::{
 use bases::Bases;
 use inputs::Contexts;
 use material::Materials;
+use outside::Outside;
 use run::Surroundings;
 use stage::{Site, StageResult};
 
@@ -88,18 +90,19 @@ pub async fn build(request: BuildRequest, workshop: &Workshop) -> Result<Outcome
     let store = Arc::new(Store::open(&workshop.state_dir, &id_map_name(&workshop.entered.id_map))?);
     let unfinished = store.build_directory()?;
     let options = plan_options(&request);
-    let contexts = Contexts {
-        main: source::open_context(&request, &found, &store)?.map(Arc::new),
-        named: source::open_named(&request, &store)?,
-        platform: options.platform.clone(),
-    };
+    let main = source::open_context(&request, &found, &store)?.map(Arc::new);
+    let named = source::open_named(&request, &store)?;
     let client = Arc::new(registry_client(workshop, &unfinished)?);
 
+    let fetcher = fetcher(&request, workshop, &store, &unfinished);
     let work = async {
         let checked = export::check_push(&request, &client);
         let planned = bases::plan(&dockerfile, &options, &client, reporter);
         let ((), (plan, bases)) = futures_util::try_join!(checked, planned)?;
         let record_key = metadata::Key::from_bytes(store.record_key()?);
+        let draw = |step: &plan::Step, error| draw_step(&dockerfile, step, error);
+        let outside = Outside::fetch(fetcher, &plan, &draw).await?;
+        let contexts = Contexts { main, named, outside, platform: options.platform.clone() };
         let materials = Materials::new(store, Arc::clone(&client), unfinished.path().to_owned(), record_key);
         let site = site(&request, workshop, &dockerfile, plan, bases, contexts, materials)?;
         let result = schedule::run(Arc::clone(&site)).await?;
@@ -175,15 +178,41 @@ fn registry_client(workshop: &Workshop, unfinished: &BuildDirectory) -> Result<r
     registry::Client::new(options, workshop.credentials.clone(), reporter).map_err(Error::Registry)
 }
 
-fn surroundings(request: &BuildRequest) -> Surroundings {
+fn fetcher(
+    request: &BuildRequest,
+    workshop: &Workshop,
+    store: &Arc<Store>,
+    unfinished: &BuildDirectory,
+) -> fetch::Fetcher {
+    let options = fetch::Options {
+        net: workshop.net.clone(),
+        secrets: secrets(request),
+        further_protocols: Vec::new(),
+        unfinished: unfinished.path().to_owned(),
+    };
+    fetch::Fetcher::new(options, Arc::clone(store), Arc::clone(&workshop.reporter))
+}
+
+/// An error of a step before any was executed.
+fn draw_step(dockerfile: &Dockerfile, step: &plan::Step, error: StepError) -> Error {
+    let span = step.span.unwrap_or(step.from_span);
+    let message = format!("`{}` cannot work", stage::first_words(&step.text));
+    let place = crate::dockerfile::Diagnostic::error(span, message).render(&dockerfile.source);
+    Error::Step { place, source: Box::new(error) }
+}
+
+fn secrets(request: &BuildRequest) -> BTreeMap<String, Secret> {
     let value = |(id, source): (&String, &SecretSource)| match source {
         SecretSource::Value(secret) => Some((id.clone(), secret.clone())),
         SecretSource::File(_) => None,
     };
-    let secrets: BTreeMap<String, Secret> = request.secrets.iter().filter_map(value).collect();
+    request.secrets.iter().filter_map(value).collect()
+}
+
+fn surroundings(request: &BuildRequest) -> Surroundings {
     // Without the file RUN has no name service, as the builder itself.
     let resolv_conf = std::fs::read("/etc/resolv.conf").unwrap_or_default();
-    Surroundings { secrets, resolv_conf, extra_hosts: request.extra_hosts.clone() }
+    Surroundings { secrets: secrets(request), resolv_conf, extra_hosts: request.extra_hosts.clone() }
 }
 
 fn site(
@@ -196,15 +225,8 @@ fn site(
     materials: Materials,
 ) -> Result<Arc<Site>, Error> {
     let source = dockerfile.source.clone();
-    let keys = inputs::recipe_keys(&plan, &bases, &contexts, &|step, error| {
-        let span = step.span.unwrap_or(step.from_span);
-        let place = crate::dockerfile::Diagnostic::error(
-            span,
-            format!("`{}` cannot work", stage::first_words(&step.text)),
-        )
-        .render(&source);
-        Error::Step { place, source: Box::new(error) }
-    })?;
+    let draw = |step: &plan::Step, error| draw_step(dockerfile, step, error);
+    let keys = inputs::recipe_keys(&plan, &bases, &contexts, &draw)?;
     let mut first_step = Vec::new();
     let mut steps = 0;
     for stage in &plan.stages {

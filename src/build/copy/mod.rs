@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use crate::context::{self, Selected, Selection, SourceTree, Visit};
+use crate::context::{self, Node, Selected, Selection, SourceTree, Visit};
 use crate::layer::{self, EntryIndex, LayerWriter, Stack};
 use crate::plan::CopyOp;
 
@@ -75,7 +75,16 @@ pub(super) enum Picked<'a> {
         /// changes nothing that is there.
         index: &'a EntryIndex,
     },
-    /// A heredoc or a download.
+    /// One file of another tree, a download, under a name of its own.
+    File {
+        /// Where it is read.
+        tree: &'a dyn SourceTree,
+        /// Its name, in the tree and in a directory it goes to.
+        name: String,
+        /// What it is.
+        node: Node,
+    },
+    /// A heredoc.
     Inline {
         /// File name.
         name: String,
@@ -175,6 +184,10 @@ fn place_source<'a>(
     match source {
         Picked::Inline { name, content, mode, mtime } => {
             placement.bytes(destination.of_file(Path::new(name)), content, *mode, *mtime)
+        }
+        Picked::File { tree, name, node } => {
+            let target = destination.of_file(Path::new(name));
+            placement.node(*tree, Path::new(name), target, node, true)
         }
         Picked::Archive { tree, index } => place_archive(*tree, index, destination, placement),
         Picked::Selection { tree, selection, keep_owner } => {

@@ -16,6 +16,9 @@ pub(super) struct Rules {
     pub(super) now: i64,
 }
 
+/// Hard links of one source file share it: tree, group in it.
+type Group = (usize, u64);
+
 /// Where an entry's bytes come from.
 enum Body<'a> {
     None,
@@ -26,8 +29,7 @@ enum Body<'a> {
 struct Placed<'a> {
     entry: Entry,
     body: Body<'a>,
-    /// Hard links of one source file share it: (tree, group).
-    group: Option<(usize, u64)>,
+    group: Option<Group>,
 }
 
 /// Target path → what goes there. A sorted map, because a layer is sorted.
@@ -119,7 +121,7 @@ impl<'a> Placement<'a> {
         Ok(resolved.path.join(name))
     }
 
-    fn replace(&mut self, path: PathBuf, entry: Entry, body: Body<'a>, group: Option<(usize, u64)>) {
+    fn replace(&mut self, path: PathBuf, entry: Entry, body: Body<'a>, group: Option<Group>) {
         if !entry.kind.is_directory() && self.existing(&path).is_some_and(|there| there.kind.is_directory()) {
             self.placed.retain(|placed, _| !placed.starts_with(&path));
         }
@@ -159,7 +161,7 @@ impl<'a> Placement<'a> {
         Ok(())
     }
 
-    fn insert(&mut self, path: PathBuf, entry: Entry, body: Body<'a>, group: Option<(usize, u64)>) {
+    fn insert(&mut self, path: PathBuf, entry: Entry, body: Body<'a>, group: Option<Group>) {
         self.placed.insert(path, Placed { entry, body, group });
     }
 
@@ -239,7 +241,7 @@ impl<'a> Placement<'a> {
     /// Of each group of hard links the first name stays a file, the others
     /// become links to it.
     fn link_groups(&mut self) {
-        let mut first: HashMap<(usize, u64), PathBuf> = HashMap::new();
+        let mut first: HashMap<Group, PathBuf> = HashMap::new();
         for (path, placed) in &mut self.placed {
             let Some(group) = placed.group else { continue };
             if let Some(target) = first.get(&group) {
@@ -257,7 +259,7 @@ fn parts<'a>(
     tree: &'a dyn SourceTree,
     source: &Path,
     node: &Node,
-) -> Option<(Kind, Body<'a>, Option<(usize, u64)>)> {
+) -> Option<(Kind, Body<'a>, Option<Group>)> {
     let kind = kind_of(&node.kind)?;
     let of_tree = |group| (std::ptr::from_ref(tree).cast::<()>() as usize, group);
     let body = match kind {
