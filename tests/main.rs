@@ -10,6 +10,7 @@ mod architecture;
 mod bad_input;
 mod build;
 mod cli;
+mod contexts;
 mod interrupt;
 mod push;
 mod reproducible;
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
         bad_input::trials(),
         build::trials(),
         cli::trials(),
+        contexts::trials(),
         interrupt::trials(),
         push::trials(),
         reproducible::trials(),

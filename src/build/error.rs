@@ -108,6 +108,14 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
+    /// A context's file, or one of ours.
+    #[error("cannot use `{}`", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// A secret that was named cannot be read.
     #[error("cannot read the secret `{id}` from `{}`", path.display())]
     Secret {
@@ -225,7 +233,11 @@ impl Error {
             },
             Self::Push { source, .. } => registry_kind(source, ErrorKind::Push),
             Self::Unsupported(_) | Self::Registry(_) | Self::Secret { .. } => ErrorKind::Usage,
-            Self::Store(_) | Self::Output { .. } | Self::Cancelled | Self::Internal(_) => ErrorKind::Other,
+            Self::Store(_)
+            | Self::Output { .. }
+            | Self::File { .. }
+            | Self::Cancelled
+            | Self::Internal(_) => ErrorKind::Other,
         }
     }
 

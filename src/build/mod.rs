@@ -6,6 +6,7 @@
 //! → outputs → push. Nothing is named or pushed before everything succeeded.
 
 mod bases;
+mod contexts;
 mod copy;
 mod copy_step;
 mod error;
@@ -85,16 +86,22 @@ pub async fn build(request: BuildRequest, workshop: &Workshop) -> Result<Outcome
     if request.dry_run {
         return Err(Error::Unsupported("a build that only checks is not supported yet".to_owned()));
     }
-    let found = source::find(&request)?;
-    let dockerfile = source::parse(&found, reporter.as_ref())?;
+    let mut request = request;
     let store = Arc::new(Store::open(&workshop.state_dir, &id_map_name(&workshop.entered.id_map))?);
     let unfinished = store.build_directory()?;
-    let options = plan_options(&request);
-    let main = source::open_context(&request, &found, &store)?.map(Arc::new);
-    let named = source::open_named(&request, &store)?;
-    let client = Arc::new(registry_client(workshop, &unfinished)?);
-
     let fetcher = fetcher(&request, workshop, &store, &unfinished);
+    let gathering = contexts::Contexts { fetcher: &fetcher, store: &store, unfinished: unfinished.path() };
+    let foreign = tokio::select! {
+        biased;
+        () = workshop.cancel.cancelled() => Err(Error::Cancelled),
+        foreign = gathering.gather(&mut request) => foreign,
+    }?;
+    let found = source::find(&request, foreign.main)?;
+    let dockerfile = source::parse(&found, reporter.as_ref())?;
+    let options = plan_options(&request);
+    let main = source::open_context(&request, &found, &foreign, &store)?.map(Arc::new);
+    let named = source::open_named(&request, &foreign, &store)?;
+    let client = Arc::new(registry_client(workshop, &unfinished)?);
     let work = async {
         let checked = export::check_push(&request, &client);
         let planned = bases::plan(&dockerfile, &options, &client, reporter);
