@@ -1,9 +1,10 @@
 //! COPY and ADD as steps: where the sources are, and who owns the copies.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::copy::{self, Picked, Target};
@@ -15,7 +16,7 @@ use super::outside::{DownloadTree, Fetched};
 use super::stage::{Made, Site, Work};
 use super::tree::LayersTree;
 use crate::context::{self, DirectoryContext, Ignore, Owners, SelectOptions, Selection, SourceTree};
-use crate::layer::{self, EntryIndex, UnpackOptions};
+use crate::layer::{self, Stack, UnpackOptions};
 use crate::plan::{CopyFrom, CopyOp, CopySource};
 use crate::rootfs::LayerTree;
 
@@ -32,7 +33,7 @@ pub(super) async fn copy(work: &Work, op: &CopyOp) -> Result<Made, StepError> {
     let (site, op) = (Arc::clone(&work.site), op.clone());
     let now = site.epoch.unwrap_or(site.now);
     let packed = blocking(move || {
-        let target = Target { base: &stack, owner, now };
+        let target = Target { base: &stack, owner, now, is_mount: false };
         write(&site, &op, source.as_ref(), &outside, &target, &mut writer)?;
         writer.finish().map_err(StepError::Layer)
     })
@@ -129,36 +130,24 @@ async fn check_out(work: &Work, op: &CopyOp) -> Result<Vec<Arrived>, StepError> 
     Ok(arrived)
 }
 
-/// Repositories and files join what is copied; `--unpack` opens downloads that
+/// A file or repository as something to copy; `--unpack` opens downloads that
 /// are archives.
-fn pick_outside<'a>(
-    site: &Site,
-    op: &CopyOp,
-    outside: &'a [Arrived],
-    archives: &mut Vec<Archive>,
-) -> Result<Vec<Picked<'a>>, StepError> {
-    let unpack = op.add.as_ref().is_some_and(|add| add.unpack == Some(true));
-    let mut picked = Vec::new();
-    for arrived in outside {
-        match arrived {
-            Arrived::File(tree) => {
-                let name = tree.file.name.clone();
-                let path = Path::new(&name);
-                if unpack && layer::is_archive(open(tree, path)?).map_err(StepError::Layer)? {
-                    archives.push(unpack_archive(site, tree, path)?);
-                } else {
-                    picked.push(Picked::File { tree, node: tree.file_node(), name });
-                }
+fn pick_outside<'a>(site: &Site, op: &CopyOp, arrived: &'a Arrived) -> Result<Picked<'a>, StepError> {
+    match arrived {
+        Arrived::File(tree) => {
+            let name = tree.file.name.clone();
+            let unpack = op.add.as_ref().is_some_and(|add| add.unpack == Some(true));
+            if unpack && layer::is_archive(open(tree, Path::new(&name))?).map_err(StepError::Layer)? {
+                return unpack_archive(site, tree, Path::new(&name));
             }
-            Arrived::Repository(tree) => {
-                let options = SelectOptions { exclude: op.exclude.clone(), parents: false };
-                let selection =
-                    context::select(tree.as_ref(), &["."], &options).map_err(StepError::Source)?;
-                picked.push(Picked::Selection { tree: tree.as_ref(), selection, keep_owner: false });
-            }
+            Ok(Picked::File { tree, node: tree.file_node(), name })
+        }
+        Arrived::Repository(tree) => {
+            let options = SelectOptions { exclude: op.exclude.clone(), parents: false };
+            let selection = context::select(tree.as_ref(), &["."], &options).map_err(StepError::Source)?;
+            Ok(Picked::Selection { tree: tree.as_ref(), selection, keep_owner: false })
         }
     }
-    Ok(picked)
 }
 
 fn write(
@@ -169,19 +158,14 @@ fn write(
     target: &Target<'_>,
     writer: &mut layer::LayerWriter,
 ) -> Result<(), StepError> {
-    let mut archives = Vec::new();
-    let mut selected = None;
+    let mut picked = Vec::new();
     if let Some(Source { tree, owners }) = source
-        && let Some(mut selection) = inputs::pick(tree.as_ref(), op)?
+        && let Some(selection) = inputs::pick(tree.as_ref(), op)?
     {
-        archives = unpack_archives(site, op, tree.as_ref(), &mut selection)?;
-        selected = Some((tree.as_ref(), selection, *owners == Owners::Count));
+        picked = with_archives(site, op, tree.as_ref(), selection, *owners == Owners::Count)?;
     }
-    let arrived = pick_outside(site, op, outside, &mut archives)?;
-    let mut picked: Vec<Picked<'_>> = archives.iter().map(Archive::picked).collect();
-    picked.extend(arrived);
-    if let Some((tree, selection, keep_owner)) = selected {
-        picked.push(Picked::Selection { tree, selection, keep_owner });
+    for arrived in outside {
+        picked.push(pick_outside(site, op, arrived)?);
     }
     for item in &op.sources {
         match item {
@@ -198,50 +182,48 @@ fn write(
     copy::write_layer(op, &picked, target, writer).map_err(StepError::Copy)
 }
 
-/// ADD unpacks local archives: they leave the selection and become trees.
-fn unpack_archives(
+/// ADD unpacks local archives where they stand among the sources: they become
+/// trees between what is copied before and after them.
+fn with_archives<'a>(
     site: &Site,
     op: &CopyOp,
-    tree: &dyn SourceTree,
-    selection: &mut Selection,
-) -> Result<Vec<Archive>, StepError> {
+    tree: &'a (dyn SourceTree + Send + Sync),
+    mut selection: Selection,
+    keep_owner: bool,
+) -> Result<Vec<Picked<'a>>, StepError> {
     let wanted = op.add.as_ref().is_some_and(|add| add.unpack != Some(false));
-    let mut archives = Vec::new();
-    let mut files = Vec::new();
-    for item in std::mem::take(&mut selection.items) {
-        let archive = wanted
-            && item.node.is_file()
-            && layer::is_archive(open(tree, &item.path)?).map_err(StepError::Layer)?;
-        match archive {
-            true => archives.push(unpack_archive(site, tree, &item.path)?),
-            false => files.push(item),
+    let items = std::mem::take(&mut selection.items);
+    let piece = |items| Picked::Selection { tree, selection: selection.with_items(items), keep_owner };
+    if !wanted {
+        return Ok(vec![piece(items)]);
+    }
+    let (mut picked, mut files) = (Vec::new(), Vec::new());
+    for item in items {
+        if item.node.is_file() && layer::is_archive(open(tree, &item.path)?).map_err(StepError::Layer)? {
+            picked.push(piece(std::mem::take(&mut files)));
+            picked.push(unpack_archive(site, tree, &item.path)?);
+        } else {
+            files.push(item);
         }
     }
-    selection.items = files;
-    Ok(archives)
+    picked.push(piece(files));
+    Ok(picked)
 }
 
-/// An archive that was unpacked for one ADD.
-struct Archive {
-    tree: LayersTree,
-    index: Arc<EntryIndex>,
-}
-
-impl Archive {
-    fn picked(&self) -> Picked<'_> {
-        Picked::Archive { tree: &self.tree, index: &self.index }
-    }
-}
-
-fn unpack_archive(site: &Site, tree: &dyn SourceTree, path: &Path) -> Result<Archive, StepError> {
+fn unpack_archive(site: &Site, tree: &dyn SourceTree, path: &Path) -> Result<Picked<'static>, StepError> {
     let failed = |source| StepError::File { path: site.materials.unfinished.clone(), source };
     let own = tempfile::tempdir_in(&site.materials.unfinished).map_err(failed)?.keep();
     let directory = File::open(&own).map_err(failed)?;
     let options = UnpackOptions { record_key: site.materials.record_key.clone() };
     let unpacked = layer::unpack_archive(open(tree, path)?, directory.as_fd(), &options);
-    let only = LayerTree { tree: own, index: Arc::new(unpacked.map_err(StepError::Layer)?.index) };
-    let tree = LayersTree::new(format!("archive `{}`", path.display()), std::slice::from_ref(&only));
-    Ok(Archive { tree, index: only.index })
+    let unpacked = unpacked.map_err(StepError::Layer)?;
+    let described: BTreeSet<PathBuf> = unpacked.index.iter().map(|entry| entry.path).collect();
+    let stack = Stack::new(vec![Arc::new(unpacked.index.clone())]);
+    let implied = stack.iter().map(|found| found.entry.path).filter(|path| !described.contains(path));
+    let implied = implied.collect();
+    let only = LayerTree { tree: own, index: Arc::new(unpacked.index) };
+    let tree = LayersTree::new(format!("archive `{}`", path.display()), &[only]);
+    Ok(Picked::Archive { tree: Box::new(tree), implied })
 }
 
 fn open<'a>(tree: &'a dyn SourceTree, path: &Path) -> Result<Box<dyn Read + Send + 'a>, StepError> {

@@ -6,6 +6,7 @@
 //! → outputs → push. Nothing is named or pushed before everything succeeded.
 
 mod bases;
+mod check;
 mod contexts;
 mod copy;
 mod copy_step;
@@ -13,6 +14,7 @@ mod error;
 mod export;
 mod identity;
 mod inputs;
+mod known;
 mod material;
 mod mounts;
 mod outside;
@@ -42,6 +44,7 @@ use crate::secret::Secret;
 use crate::store::{BuildDirectory, Store};
 use crate::{fetch, metadata, net, registry, sandbox};
 
+pub use check::ignored_sources;
 pub use copy::CopyError;
 pub use error::{Error, StepError};
 pub use identity::IdentityError;
@@ -52,6 +55,7 @@ pub use request::{
 
 use bases::Bases;
 use inputs::Contexts;
+use known::Known;
 use material::Materials;
 use outside::Outside;
 use run::Surroundings;
@@ -76,48 +80,63 @@ pub struct Workshop {
 /// A secret may be a key or a token, not a disk image (BuildKit's limit).
 const SECRET_LIMIT: u64 = 500 << 10;
 
-/// Builds, writes outputs, pushes.
+/// Builds, writes outputs, pushes. With `dry_run` it only checks: may we push,
+/// are all bases and sources there; says what would be done, and is `None`.
 ///
 /// # Errors
 /// Every error names what failed in the user's terms; [`Error::kind`] gives the
 /// exit code. Whatever was unfinished is gone when this returns.
-pub async fn build(request: BuildRequest, workshop: &Workshop) -> Result<Outcome, Error> {
+pub async fn build(request: BuildRequest, workshop: &Workshop) -> Result<Option<Outcome>, Error> {
     let reporter = &workshop.reporter;
-    if request.dry_run {
-        return Err(Error::Unsupported("a build that only checks is not supported yet".to_owned()));
-    }
     let mut request = request;
     let store = Arc::new(Store::open(&workshop.state_dir, &id_map_name(&workshop.entered.id_map))?);
     let unfinished = store.build_directory()?;
     let fetcher = fetcher(&request, workshop, &store, &unfinished);
     let gathering = contexts::Contexts { fetcher: &fetcher, store: &store, unfinished: unfinished.path() };
-    let foreign = tokio::select! {
-        biased;
-        () = workshop.cancel.cancelled() => Err(Error::Cancelled),
-        foreign = gathering.gather(&mut request) => foreign,
-    }?;
+    let foreign = until(&workshop.cancel, gathering.gather(&mut request)).await;
+    let foreign = foreign.unwrap_or(Err(Error::Cancelled))?;
     let found = source::find(&request, foreign.main)?;
-    let dockerfile = source::parse(&found, reporter.as_ref())?;
     let options = plan_options(&request);
+    let dockerfile = source::parse(&found, &options, reporter.as_ref())?;
     let main = source::open_context(&request, &found, &foreign, &store)?.map(Arc::new);
     let named = source::open_named(&request, &foreign, &store)?;
     let client = Arc::new(registry_client(workshop, &unfinished)?);
+
     let work = async {
         let checked = export::check_push(&request, &client);
         let planned = bases::plan(&dockerfile, &options, &client, reporter);
-        let ((), (plan, bases)) = futures_util::try_join!(checked, planned)?;
+        let ((), (plan, bases)) =
+            until(&workshop.cancel, async { futures_util::try_join!(checked, planned) })
+                .await
+                .unwrap_or(Err(Error::Cancelled))?;
+        if !foreign.main {
+            source::judge_ignored(&request, &found, &dockerfile, &options, &plan, reporter.as_ref())?;
+        }
         let record_key = metadata::Key::from_bytes(store.record_key()?);
         let draw = |step: &plan::Step, error| draw_step(&dockerfile, step, error);
-        let outside = Outside::fetch(fetcher, &plan, &draw).await?;
-        let contexts = Contexts { main, named, outside, platform: options.platform.clone() };
-        let materials = Materials::new(store, Arc::clone(&client), unfinished.path().to_owned(), record_key);
+        let outside = until(&workshop.cancel, Outside::fetch(fetcher, &plan, &draw)).await;
+        let contexts = Contexts {
+            main,
+            named,
+            outside: outside.unwrap_or(Err(Error::Cancelled))?,
+            platform: options.platform.clone(),
+            hosts: inputs::hosts_digest(&request.extra_hosts),
+        };
+        // A failing stage stops the others, which is no signal from outside.
+        let cancel = workshop.cancel.child_token();
+        let place = unfinished.path().to_owned();
+        let materials = Materials::new(store, Arc::clone(&client), place, record_key, cancel);
         let site = site(&request, workshop, &dockerfile, plan, bases, contexts, materials)?;
+        if request.dry_run {
+            schedule::describe(&site);
+            return Ok(None);
+        }
         let result = schedule::run(Arc::clone(&site)).await?;
         for context in site.contexts.main.iter().chain(site.contexts.named.values()) {
             context.save_stat_index().map_err(Error::Context)?;
         }
         let image = finish_image(&request, &site, &result);
-        export::export(&request, &site, &result, image).await
+        export::export(&request, &site, &result, image).await.map(Some)
     };
     tokio::select! {
         biased;
@@ -126,14 +145,21 @@ pub async fn build(request: BuildRequest, workshop: &Workshop) -> Result<Outcome
     }
 }
 
-/// Steps notice the signal themselves and end their sandbox; this is for what
-/// waits on a network. The pause lets them finish first.
-async fn interrupted(cancel: &CancellationToken) {
-    cancel.cancelled().await;
-    tokio::time::sleep(std::time::Duration::from_secs(5)).await;
+/// What `future` comes to, or `None` as soon as the build is cancelled: for what
+/// waits on a network and leaves nothing behind when it is dropped.
+async fn until<T>(cancel: &CancellationToken, future: impl Future<Output = T>) -> Option<T> {
+    cancel.run_until_cancelled(future).await
 }
 
-fn plan_options(request: &BuildRequest) -> plan::Options {
+/// Steps notice the signal themselves and end their sandbox, and so do transfers;
+/// this is for whatever else takes long. The pause lets them finish first.
+async fn interrupted(cancel: &CancellationToken) {
+    cancel.cancelled().await;
+    tokio::time::sleep(std::time::Duration::from_secs(4)).await;
+}
+
+/// What the request says about the plan.
+pub fn plan_options(request: &BuildRequest) -> plan::Options {
     let host = Platform::host();
     plan::Options {
         target: request.target.clone(),
@@ -241,23 +267,29 @@ fn site(
         steps += stage.steps.len();
     }
     let off = |name: &str| request.cache.disabled_stages.iter().any(|stage| stage.eq_ignore_ascii_case(name));
-    let uncached = plan.stages.iter().map(|stage| request.cache.disabled || off(&stage.name)).collect();
+    let uncached: Vec<bool> =
+        plan.stages.iter().map(|stage| request.cache.disabled || off(&stage.name)).collect();
+    let epoch = request.source_date_epoch;
+    let known = Known::ask(&plan, &keys, &uncached, &|key| {
+        stage::look_up(&materials.store, &stage::cache_key(epoch, key))
+    })?;
     let results = plan.stages.iter().map(|_| tokio::sync::watch::Sender::new(None)).collect();
     Ok(Arc::new(Site {
         keys,
         bases,
         contexts,
         source,
+        cancel: materials.cancel.clone(),
         materials,
         sandbox: sandbox::sandbox(&workshop.entered),
         storage: workshop.entered.storage.clone(),
         surroundings: surroundings(request),
         pack: PackOptions { clamp: request.source_date_epoch, ..PackOptions::default() },
         now: now(),
-        epoch: request.source_date_epoch,
+        epoch,
+        known,
         uncached,
         reporter: Arc::clone(&workshop.reporter),
-        cancel: workshop.cancel.clone(),
         results,
         step_locks: material::Locks::new(),
         first_step,

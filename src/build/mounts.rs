@@ -2,12 +2,13 @@
 //! them: what a bind mount shows of the context, stages and images, and the
 //! directories of caches.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::copy::{self, Picked, Target};
 use super::copy_step;
@@ -35,12 +36,13 @@ pub(super) struct Prepared {
 
 /// Makes the sources of bind and cache mounts.
 pub(super) async fn prepare(work: &Work, op: &RunOp, scratch: &Path) -> Result<Prepared, StepError> {
-    let mut prepared = Prepared::default();
+    let caches = lock_caches(work, op).await?;
+    let mut prepared = Prepared { held: caches.held, ..Prepared::default() };
     for (position, mount) in op.mounts.iter().enumerate() {
         let own = scratch.join(format!("mount-{position}"));
         let spec = match mount {
             Mount::Bind(bind) => bind_spec(work, bind, own).await?,
-            Mount::Cache(cache) => cache_spec(work, cache, own, &mut prepared).await?,
+            Mount::Cache(cache) => cache_spec(work, cache, own, caches.taken.contains(&cache.id)).await?,
             Mount::Tmpfs(_) | Mount::Secret(_) | Mount::Ssh(_) => continue,
         };
         prepared.specs.insert(position, spec);
@@ -50,7 +52,7 @@ pub(super) async fn prepare(work: &Work, op: &RunOp, scratch: &Path) -> Result<P
 
 /// What the bind mounts of a RUN hold: part of its content key.
 pub(super) async fn content(work: &Work, op: &RunOp) -> Result<Vec<Digest>, StepError> {
-    let mut digests = Vec::new();
+    let mut digests = Vec::from_iter(work.site.contexts.hosts);
     for mount in &op.mounts {
         let Mount::Bind(bind) = mount else { continue };
         let read = as_copy(bind);
@@ -117,7 +119,7 @@ async fn show(work: &Work, bind: &BindMount, own: &Path, tree: &Path) -> Result<
         let keep_owner = source.owners == Owners::Count;
         let picked = [Picked::Selection { tree: source.tree.as_ref(), selection, keep_owner }];
         let base = Stack::new(Vec::new());
-        let target = Target { base: &base, owner: None, now: site.now };
+        let target = Target { base: &base, owner: None, now: site.now, is_mount: true };
         copy::write_layer(&op, &picked, &target, &mut writer).map_err(StepError::Copy)?;
         let packed = writer.finish().map_err(StepError::Layer)?;
         unpack(&site, &packed, &into)
@@ -135,11 +137,50 @@ fn unpack(site: &Site, packed: &layer::PackedLayer, into: &Path) -> Result<(), S
     Ok(())
 }
 
+/// The caches of a RUN that others have.
+struct Caches {
+    held: Vec<MountLock>,
+    /// Private ones that another step has.
+    taken: BTreeSet<String>,
+}
+
+/// How often a cache that another step has is asked for.
+const ASK_AGAIN: Duration = Duration::from_millis(50);
+
+/// Locks the caches that must not be shared: each once, and in the same order
+/// for every step, so that no two wait for each other.
+async fn lock_caches(work: &Work, op: &RunOp) -> Result<Caches, StepError> {
+    let mut wanted: BTreeMap<&str, bool> = BTreeMap::new();
+    for mount in &op.mounts {
+        let Mount::Cache(cache) = mount else { continue };
+        if cache.sharing != CacheSharing::Shared {
+            *wanted.entry(&cache.id).or_default() |= cache.sharing == CacheSharing::Locked;
+        }
+    }
+    let (store, cancel) = (&work.site.materials.store, &work.site.cancel);
+    let mut caches = Caches { held: Vec::new(), taken: BTreeSet::new() };
+    for (id, wait) in wanted {
+        loop {
+            match store.mount_lock(id).map_err(StepError::Store)? {
+                Some(lock) => caches.held.push(lock),
+                None if wait => {
+                    let pause = tokio::time::sleep(ASK_AGAIN);
+                    cancel.run_until_cancelled(pause).await.ok_or(StepError::Cancelled)?;
+                    continue;
+                }
+                None => drop(caches.taken.insert(id.to_owned())),
+            }
+            break;
+        }
+    }
+    Ok(caches)
+}
+
 async fn cache_spec(
     work: &Work,
     cache: &CacheMount,
     own: PathBuf,
-    prepared: &mut Prepared,
+    taken: bool,
 ) -> Result<MountSpec, StepError> {
     if !matches!(cache.from, MountSource::Empty) {
         return Err(StepError::Unsupported(
@@ -148,37 +189,29 @@ async fn cache_spec(
     }
     let (target, read_only) = (PathBuf::from(&cache.target), cache.readonly);
     let (store, wanted) = (Arc::clone(&work.site.materials.store), cache.clone());
-    let (source, lock) = blocking(move || cache_directory(&store, &wanted, own)).await?;
-    prepared.held.extend(lock);
+    let source = blocking(move || cache_directory(&store, &wanted, own, taken)).await?;
     Ok(MountSpec::Bind { source, target, read_only })
 }
 
-/// The cache's directory, and its lock unless it is shared. A private cache
-/// that somebody has is replaced by an empty directory of this step's own.
+/// The cache's directory. A private cache that somebody has is replaced by an
+/// empty directory of this step's own.
 fn cache_directory(
     store: &Store,
     cache: &CacheMount,
     own: PathBuf,
-) -> Result<(PathBuf, Option<MountLock>), StepError> {
-    let lock = match cache.sharing {
-        CacheSharing::Shared => None,
-        sharing => {
-            let taken =
-                store.mount_lock(&cache.id, sharing == CacheSharing::Locked).map_err(StepError::Store)?;
-            if taken.is_none() {
-                make_directory(&own)?;
-                own_by(&own, cache)?;
-                return Ok((own, None));
-            }
-            taken
-        }
-    };
+    taken: bool,
+) -> Result<PathBuf, StepError> {
+    if taken {
+        make_directory(&own)?;
+        own_by(&own, cache)?;
+        return Ok(own);
+    }
     let directory = store.mount_directory(&cache.id).map_err(StepError::Store)?;
     let is_new = std::fs::read_dir(&directory).map(|mut entries| entries.next().is_none());
     if is_new.map_err(|source| StepError::File { path: directory.clone(), source })? {
         own_by(&directory, cache)?;
     }
-    Ok((directory, lock))
+    Ok(directory)
 }
 
 fn own_by(directory: &Path, cache: &CacheMount) -> Result<(), StepError> {

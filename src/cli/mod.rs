@@ -8,14 +8,17 @@
 //!
 //! [`BuildRequest`]: crate::build::BuildRequest
 
+mod answer;
 mod arguments;
-mod check;
+mod ask;
 mod context;
+mod doctor;
 mod door;
 mod failure;
 mod fields;
 mod images;
 mod output;
+mod purge;
 mod refused;
 mod request;
 mod results;
@@ -41,10 +44,15 @@ pub fn run(arguments: Vec<OsString>, environment: BTreeMap<String, String>) -> u
         Err(error) => return show_usage(&error),
     };
     let done = match line.command {
-        Command::Build(build) if build.asks_for_check() => check::run(&build.as_check(), &mut io::stderr()),
+        Command::Doctor(doctor) => match doctor::run(&doctor, &environment, &mut io::stdout()) {
+            Ok(code) => return code,
+            Err(failure) => Err(failure),
+        },
+        Command::Build(build) if build.only_asks() => ask::of_build(&build, &environment),
         Command::Build(build) => request::run(*build, environment),
-        Command::Check(check) => check::run(&check, &mut io::stderr()),
+        Command::Check(check) => ask::of_check(&check),
         Command::Images(images) => images::run(&images, &environment, &mut io::stdout()),
+        Command::Purge(purge) => purge::run(&purge, &environment),
         Command::Version => write_version(&mut io::stdout()),
     };
     match done {
@@ -95,6 +103,7 @@ mod tests {
         assert_eq!(code(&["build", "--load", "."]), 2);
         assert_eq!(code(&["version"]), 0);
         assert_eq!(code(&["--help"]), 0);
+        assert_eq!(code(&["doctor", "--no-such-flag"]), 2);
     }
 
     #[test]

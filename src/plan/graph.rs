@@ -5,7 +5,7 @@
 //! and no further, as in BuildKit.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::from::FromLine;
 use super::globals::Globals;
@@ -26,10 +26,19 @@ pub(super) struct Graph<'a> {
     pub(super) target: usize,
     /// Indexes of the stages to build, ascending.
     pub(super) needed: BTreeSet<usize>,
-    /// Images that COPY --from and RUN --mount=from of those read.
-    pub(super) images: BTreeSet<Reference>,
+    /// Images that COPY --from and RUN --mount=from of those read, and where one is named.
+    pub(super) images: BTreeMap<Reference, Span>,
     /// Named contexts that they read.
     pub(super) contexts: BTreeSet<String>,
+}
+
+/// Which stages are looked into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// Those that the target needs.
+    Target,
+    /// All, for checks.
+    Everything,
 }
 
 /// One stage.
@@ -75,6 +84,7 @@ impl<'a> Graph<'a> {
         options: &Options,
         globals: &Globals,
         bases: &Bases,
+        reach: Reach,
         report: &mut Report,
     ) -> Result<Self, PlanError> {
         let target = target(dockerfile, options)?;
@@ -82,7 +92,7 @@ impl<'a> Graph<'a> {
             nodes: Vec::new(),
             target,
             needed: BTreeSet::new(),
-            images: BTreeSet::new(),
+            images: BTreeMap::new(),
             contexts: BTreeSet::new(),
         };
         for (index, stage) in dockerfile.stages.iter().enumerate() {
@@ -92,7 +102,11 @@ impl<'a> Graph<'a> {
             let commands = graph.commands(index, options, bases, report);
             graph.nodes[index].commands = commands;
         }
-        graph.reach(options, report);
+        let first = match reach {
+            Reach::Target => vec![target],
+            Reach::Everything => (0..graph.nodes.len()).collect(),
+        };
+        graph.reach(first, options, report);
         Ok(graph)
     }
 
@@ -127,9 +141,8 @@ impl<'a> Graph<'a> {
         commands
     }
 
-    /// Follows everything from the target on.
-    fn reach(&mut self, options: &Options, report: &mut Report) {
-        let mut waiting = vec![self.target];
+    /// Follows everything from these stages on.
+    fn reach(&mut self, mut waiting: Vec<usize>, options: &Options, report: &mut Report) {
         while let Some(index) = waiting.pop() {
             if !self.needed.insert(index) {
                 continue;
@@ -144,7 +157,9 @@ impl<'a> Graph<'a> {
                 };
                 match self.source(options, index, &word) {
                     Ok(Source::Stage(stage)) => waiting.push(stage),
-                    Ok(Source::Image(reference)) => drop(self.images.insert(reference)),
+                    Ok(Source::Image(reference)) => {
+                        self.images.entry(reference).or_insert(place.unwrap_or(word.span));
+                    }
                     Ok(Source::Named(name)) => drop(self.contexts.insert(name)),
                     Ok(Source::Empty) => {}
                     Err(diagnostic) => say(*diagnostic),

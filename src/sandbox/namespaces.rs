@@ -1,4 +1,5 @@
-//! The rung `namespaces`, as the builder sees it: start a stub, follow it.
+//! The rungs `namespaces` and `mounts`, as the builder sees them: start a stub,
+//! follow it.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -29,13 +30,15 @@ const GRACE: Duration = Duration::from_secs(2);
 
 /// RUN in namespaces of its own.
 pub(super) struct Namespaces {
+    rung: Rung,
     /// This program, sealed in memory; made at the first RUN.
     program: Mutex<Option<Arc<OwnedFd>>>,
 }
 
 impl Namespaces {
-    pub(super) fn new() -> Self {
-        Self { program: Mutex::new(None) }
+    /// `rung` says whether the users are among them.
+    pub(super) fn new(rung: Rung) -> Self {
+        Self { rung, program: Mutex::new(None) }
     }
 
     fn program(&self) -> Result<Arc<OwnedFd>, Error> {
@@ -52,7 +55,7 @@ impl Namespaces {
 
 impl Sandbox for Namespaces {
     fn rung(&self) -> Rung {
-        Rung::Namespaces
+        self.rung
     }
 
     fn run(
