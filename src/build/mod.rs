@@ -245,7 +245,12 @@ fn secrets(request: &BuildRequest) -> BTreeMap<String, Secret> {
 fn surroundings(request: &BuildRequest) -> Surroundings {
     // Without the file RUN has no name service, as the builder itself.
     let resolv_conf = std::fs::read("/etc/resolv.conf").unwrap_or_default();
-    Surroundings { secrets: secrets(request), resolv_conf, extra_hosts: request.extra_hosts.clone() }
+    Surroundings {
+        secrets: secrets(request),
+        resolv_conf,
+        extra_hosts: request.extra_hosts.clone(),
+        shm_size: request.shm_size,
+    }
 }
 
 fn site(

@@ -182,34 +182,66 @@ async fn cache_spec(
     own: PathBuf,
     taken: bool,
 ) -> Result<MountSpec, StepError> {
-    if !matches!(cache.from, MountSource::Empty) {
-        return Err(StepError::Unsupported(
-            "`RUN --mount=type=cache,from=…` is not supported yet".to_owned(),
-        ));
-    }
+    let (cache, seed) = seeded(work, cache, &own).await?;
     let (target, read_only) = (PathBuf::from(&cache.target), cache.readonly);
     let (store, wanted) = (Arc::clone(&work.site.materials.store), cache.clone());
-    let source = blocking(move || cache_directory(&store, &wanted, own, taken)).await?;
+    let source = blocking(move || cache_directory(&store, &wanted, own, taken, seed.as_deref())).await?;
     Ok(MountSpec::Bind { source, target, read_only })
 }
 
-/// The cache's directory. A private cache that somebody has is replaced by an
-/// empty directory of this step's own.
+/// A cache that starts as a copy of something: another source is another
+/// cache, as in BuildKit. Its directory is filled before anybody can see it.
+async fn seeded(
+    work: &Work,
+    cache: &CacheMount,
+    own: &Path,
+) -> Result<(CacheMount, Option<PathBuf>), StepError> {
+    if matches!(cache.from, MountSource::Empty) {
+        return Ok((cache.clone(), None));
+    }
+    let bind = BindMount {
+        from: cache.from.clone(),
+        source: cache.source.clone(),
+        target: cache.target.clone(),
+        writable: true,
+    };
+    let read = as_copy(&bind);
+    let source = copy_step::source(work, &read.from).await?.ok_or_else(inputs::no_context)?;
+    let content = inputs::digest_sources(source.tree.as_ref(), &read, source.owners)?;
+    let tree = own.with_extension("seed");
+    make_directory(own)?;
+    make_directory(&tree)?;
+    show(work, &bind, own, &tree).await?;
+    let id = format!("{}:{content}", cache.id);
+    let own_directory = tree.join(SHOWN.trim_start_matches('/'));
+    Ok((CacheMount { id, ..cache.clone() }, Some(own_directory)))
+}
+
+/// The cache's directory. A private cache that somebody has is replaced by a
+/// directory of this step's own.
 fn cache_directory(
     store: &Store,
     cache: &CacheMount,
     own: PathBuf,
     taken: bool,
+    seed: Option<&Path>,
 ) -> Result<PathBuf, StepError> {
     if taken {
-        make_directory(&own)?;
+        match seed {
+            Some(seed) => return Ok(seed.to_owned()),
+            None => make_directory(&own)?,
+        }
         own_by(&own, cache)?;
         return Ok(own);
     }
     let directory = store.mount_directory(&cache.id).map_err(StepError::Store)?;
     let is_new = std::fs::read_dir(&directory).map(|mut entries| entries.next().is_none());
-    if is_new.map_err(|source| StepError::File { path: directory.clone(), source })? {
-        own_by(&directory, cache)?;
+    let failed = |source| StepError::File { path: directory.clone(), source };
+    match (is_new.map_err(failed)?, seed) {
+        // Both are empty or whole: a rename never leaves half a cache.
+        (true, Some(seed)) => std::fs::rename(seed, &directory).map_err(failed)?,
+        (true, None) => own_by(&directory, cache)?,
+        (false, _) => {}
     }
     Ok(directory)
 }

@@ -86,7 +86,7 @@ pub(super) struct BuildArguments {
     /// Limits of RUN (not supported)
     #[arg(long = "ulimit", value_name = "LIMIT")]
     pub(super) ulimits: Vec<String>,
-    /// Size of /dev/shm (not supported)
+    /// Size of RUN's /dev/shm, such as 64m
     #[arg(long = "shm-size", value_name = "BYTES")]
     pub(super) shm_size: Option<String>,
     /// Accepted, without effect
