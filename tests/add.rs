@@ -1,8 +1,13 @@
 //! ADD: local archives, downloads and git repositories.
 
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
 use libtest_mimic::Trial;
 use tar::{Builder, EntryType, Header};
 
+use crate::support::web::{Page, Web};
 use crate::support::{Bench, as_caller, as_everyone};
 
 pub fn trials() -> Vec<Trial> {
@@ -14,13 +19,34 @@ pub fn trials() -> Vec<Trial> {
         an_archive_merges_into_what_is_there,
     ));
     trials.push(as_caller("add::an_archive_cannot_delete", an_archive_cannot_delete));
+    trials.extend(as_everyone("add::downloads", downloads));
+    trials.push(as_caller("add::downloads_that_fail", downloads_that_fail));
+    trials.push(as_caller(
+        "add::an_unchanged_download_is_not_sent_again",
+        an_unchanged_download_is_not_sent_again,
+    ));
+    trials.push(as_caller("add::secrets_open_servers", secrets_open_servers));
+    trials.extend(as_everyone("add::repositories", repositories));
+    trials.push(as_caller("add::submodules", submodules));
+    trials.push(as_caller("add::repositories_that_fail", repositories_that_fail));
     trials
 }
 
 /// Path (a directory's ends with a slash, a link's has ` -> target`), mode, owner.
 fn archive(entries: &[(&str, u32, (u64, u64))]) -> Vec<u8> {
+    let entries: Vec<_> = entries.iter().map(|(path, mode, owner)| (*path, *mode, *owner, *path)).collect();
+    tar_of(&entries)
+}
+
+/// Files of 0644, or links, with their content.
+pub fn archive_of(files: &[(&str, &str)]) -> Vec<u8> {
+    let entries: Vec<_> = files.iter().map(|(path, content)| (*path, 0o644, (5, 5), *content)).collect();
+    tar_of(&entries)
+}
+
+fn tar_of(entries: &[(&str, u32, (u64, u64), &str)]) -> Vec<u8> {
     let mut tar = Builder::new(Vec::new());
-    for (path, mode, (uid, gid)) in entries {
+    for (path, mode, (uid, gid), content) in entries {
         let mut header = Header::new_gnu();
         let (name, target) =
             path.split_once(" -> ").map_or((*path, None), |(name, target)| (name, Some(target)));
@@ -28,7 +54,7 @@ fn archive(entries: &[(&str, u32, (u64, u64))]) -> Vec<u8> {
         header.set_uid(*uid);
         header.set_gid(*gid);
         header.set_mtime(1_000);
-        let content = if name.ends_with('/') || target.is_some() { "" } else { name };
+        let content = if name.ends_with('/') || target.is_some() { "" } else { content };
         header.set_size(content.len() as u64);
         header.set_entry_type(match target {
             Some(_) => EntryType::Symlink,
@@ -38,12 +64,15 @@ fn archive(entries: &[(&str, u32, (u64, u64))]) -> Vec<u8> {
         if let Some(target) = target {
             header.set_link_name(target).unwrap();
         }
-        tar.append_data(&mut header, name, content.as_bytes()).unwrap();
+        // Past the crate's own checks, which refuse `..`.
+        header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
+        header.set_cksum();
+        tar.append(&header, content.as_bytes()).unwrap();
     }
     tar.into_inner().unwrap()
 }
 
-fn bzip2(bytes: &[u8]) -> Vec<u8> {
+pub fn bzip2(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = bzip2::read::BzEncoder::new(bytes, bzip2::Compression::fast());
     let mut packed = Vec::new();
     std::io::Read::read_to_end(&mut encoder, &mut packed).unwrap();
@@ -110,4 +139,201 @@ fn an_archive_cannot_delete(mut bench: Bench) {
     bench.file("a.tar", archive(&[(".wh.etc", 0o600, (0, 0))]));
     bench.dockerfile("FROM BASE\nADD a.tar /\n");
     bench.fails(&["-t", "no"], 3, ".wh.etc");
+}
+
+fn downloads(mut bench: Bench) {
+    let tar = archive(&[("a", 0o640, (7, 8))]);
+    let web = Web::start(&[
+        ("/dir/file.txt", Page::new("hello").last_modified("Sun, 06 Nov 1994 08:49:37 GMT")),
+        ("/moved", Page::redirect("/dir/file.txt")),
+        ("/a.tar", Page::new(tar.clone())),
+        ("/", Page::new("root")),
+    ]);
+    let at = web.address();
+    let digest = coracle::image::Digest::of("hello");
+    bench.dockerfile(&format!(
+        "FROM scratch\nADD {at}/dir/file.txt?x=1 /one/\nADD --chown=3:4 --chmod=755 {at}/moved /two\n\
+         ADD {at}/a.tar /three/\nADD --unpack=true {at}/a.tar /four\nADD {at}/ /five/\n\
+         ADD --checksum={digest} --link {at}/dir/file.txt /six\n"
+    ));
+    let image = bench.build(&["-t", "downloads"]);
+    assert_eq!(image.owner("one/file.txt"), "0600 0:0");
+    assert_eq!(image.entry("one/file.txt").mtime, 784_111_777);
+    assert_eq!(image.text("one/file.txt"), "hello");
+    assert_eq!((image.owner("two"), image.text("two")), ("0755 3:4".to_owned(), "hello".to_owned()));
+    assert_eq!(image.entry("three/a.tar").content, tar);
+    assert_eq!(image.entry("three/a.tar").mtime, 0);
+    assert_eq!(image.owner("four/a"), "0640 7:8");
+    assert_eq!(image.text("five/__unnamed__"), "root");
+    assert_eq!(image.text("six"), "hello");
+}
+
+fn downloads_that_fail(mut bench: Bench) {
+    let web = Web::start(&[("/file", Page::new("hello"))]);
+    let at = web.address();
+    bench.dockerfile(&format!("FROM scratch\nADD {at}/none /\n"));
+    let said = bench.fails(&["-t", "no"], 3, "404");
+    assert!(said.contains("Dockerfile:2") && said.contains(&format!("{at}/none")), "{said}");
+    bench.dockerfile(&format!("FROM scratch\nADD --checksum=sha256:{} {at}/file /\n", "0".repeat(64)));
+    bench.fails(&["-t", "no"], 3, "another checksum");
+    bench.dockerfile(&format!("FROM scratch\nADD --checksum=sha512:{} {at}/file /\n", "0".repeat(128)));
+    bench.fails(&["-t", "no"], 3, "another checksum");
+}
+
+fn an_unchanged_download_is_not_sent_again(mut bench: Bench) {
+    let web = Web::start(&[("/file", Page::new("one").etag("\"1\""))]);
+    bench.dockerfile(&format!("FROM scratch\nADD {}/file /file\n", web.address()));
+    let first = bench.build(&["-t", "same"]);
+    let second = bench.build(&["-t", "same"]);
+    assert_eq!(first.digest, second.digest);
+    assert_eq!(web.answers(), [200, 304]);
+    web.put("/file", Page::new("two").etag("\"2\""));
+    assert_eq!(bench.build(&["-t", "same"]).text("file"), "two");
+    assert_eq!(web.answers(), [200, 304, 200]);
+}
+
+fn secrets_open_servers(mut bench: Bench) {
+    let web = Web::start(&[("/file", Page::new("x").authorization("Bearer t0ken"))]);
+    bench.env("TOKEN", "t0ken");
+    bench.dockerfile(&format!("FROM scratch\nADD {}/file /file\n", web.address()));
+    bench.fails(&["-t", "no"], 3, "401");
+    let image = bench.build(&["-t", "yes", "--secret", "id=HTTP_AUTH_TOKEN_127.0.0.1,env=TOKEN"]);
+    assert_eq!(image.text("file"), "x");
+}
+
+/// A repository and `git daemon` in front of it.
+pub struct Repository {
+    directory: tempfile::TempDir,
+    daemon: Child,
+    port: u16,
+}
+
+impl Repository {
+    pub fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let base = directory.path().to_str().unwrap().to_owned();
+        git(directory.path(), &["init", "-q", "-b", "main", "app.git"]);
+        let daemon = Command::new("git")
+            .args(["daemon", "--reuseaddr", "--export-all", "--listen=127.0.0.1"])
+            .args([format!("--port={port}"), format!("--base-path={base}"), base])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        for _ in 0..500 {
+            if std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        Self { directory, daemon, port }
+    }
+
+    pub fn address(&self) -> String {
+        format!("git://127.0.0.1:{}/app.git", self.port)
+    }
+
+    fn git(&self, arguments: &[&str]) -> String {
+        git(&self.directory.path().join("app.git"), arguments)
+    }
+
+    /// Writes a file and commits it.
+    pub fn commit(&self, name: &str, content: &str) -> String {
+        let path = self.directory.path().join("app.git").join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+        self.git(&["add", "-A"]);
+        self.git(&["commit", "-qm", name]);
+        self.git(&["rev-parse", "HEAD"]).trim().to_owned()
+    }
+}
+
+impl Drop for Repository {
+    fn drop(&mut self) {
+        // It listens until it is told otherwise; both fail only when it is gone.
+        let _ = self.daemon.kill();
+        let _ = self.daemon.wait();
+    }
+}
+
+fn git(directory: &Path, arguments: &[&str]) -> String {
+    let output = Command::new("git")
+        .args(["-c", "user.name=t", "-c", "user.email=t@example.com"])
+        .args(arguments)
+        .current_dir(directory)
+        .env("GIT_CONFIG_GLOBAL", "/dev/null")
+        .env("GIT_CONFIG_NOSYSTEM", "1")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn repositories(mut bench: Bench) {
+    let repository = Repository::start();
+    let first = repository.commit("sub/file", "one");
+    repository.git(&["tag", "-a", "-m", "x", "v1"]);
+    repository.git(&["config", "core.symlinks", "true"]);
+    std::os::unix::fs::symlink("sub", repository.directory.path().join("app.git/link")).unwrap();
+    repository.commit("sub/file", "two");
+    let at = repository.address();
+    bench.dockerfile(&format!(
+        "FROM scratch\nADD {at} /head\nADD {at}#v1 /tag/\nADD --chown=5:6 {at}#main:sub /sub/\n\
+         ADD --keep-git-dir=true --checksum={first} {at}#v1 /kept/\nADD {at}#{first} /commit/\n\
+         ADD --exclude=link {at}#:link /linked/\n"
+    ));
+    let image = bench.build(&["-t", "repositories"]);
+    assert_eq!(image.text("head/sub/file"), "two");
+    assert_eq!(image.owner("head/sub/file"), "0644 0:0");
+    assert_eq!(image.entry("head/link").target, "sub");
+    assert_eq!(image.text("tag/sub/file"), "one");
+    assert_eq!(image.text("sub/file"), "two");
+    assert_eq!(image.owner("sub/file"), "0644 5:6");
+    assert_eq!(image.text("commit/sub/file"), "one");
+    assert_eq!(image.text("linked/file"), "two");
+    let tree = image.tree();
+    assert!(!tree.contains_key("head/.git") && tree.contains_key("kept/.git/HEAD"));
+    assert_eq!(image.text("kept/.git/HEAD").trim(), first);
+    // Nothing moved: nothing is checked out again.
+    assert_eq!(bench.build(&["-t", "repositories"]).digest, image.digest);
+    repository.commit("sub/file", "three");
+    assert_eq!(bench.build(&["-t", "repositories"]).text("head/sub/file"), "three");
+}
+
+fn submodules(mut bench: Bench) {
+    let repository = Repository::start();
+    let library = repository.directory.path().join("library.git");
+    git(repository.directory.path(), &["init", "-q", "-b", "main", "library.git"]);
+    fs::write(library.join("code"), "c").unwrap();
+    git(&library, &["add", "-A"]);
+    git(&library, &["commit", "-qm", "x"]);
+    repository.commit("file", "f");
+    let local = ["-c", "protocol.file.allow=always", "submodule", "--quiet", "add", "../library.git", "lib"];
+    repository.git(&[&local[..2], &["-c", "remote.origin.url=../app.git"], &local[2..]].concat());
+    repository.commit("other", "o");
+    let at = repository.address();
+    bench.dockerfile(&format!("FROM scratch\nADD {at} /with/\nADD {at}?submodules=false /without/\n"));
+    let image = bench.build(&["-t", "submodules"]);
+    assert_eq!(image.text("with/lib/code"), "c");
+    let tree = image.tree();
+    assert!(!tree.contains_key("with/lib/.git") && !tree.contains_key("without/lib/code"));
+}
+
+fn repositories_that_fail(mut bench: Bench) {
+    let repository = Repository::start();
+    repository.commit("file", "x");
+    let at = repository.address();
+    for (source, part) in [
+        (format!("{at}#none"), "no branch, tag or ref `none`"),
+        (format!("{at}#main:none"), "no directory `none`"),
+        (format!("{at}#--upload-pack=x"), "cannot be a ref"),
+        (format!("--checksum=0123456 {at}"), "another commit"),
+        ("git://127.0.0.1:1/app.git".to_owned(), "git cannot"),
+        ("https://x.invalid/a.git?what=1".to_owned(), "`what`"),
+    ] {
+        bench.dockerfile(&format!("FROM scratch\nADD {source} /\n"));
+        bench.fails(&["-t", "no"], 3, part);
+    }
 }

@@ -45,8 +45,8 @@ const FLOORS: [(&str, u8); 17] = [
 ];
 
 /// What `plugin` may use of the library.
-const PLUGIN: [&str; 10] =
-    ["build", "ci", "cli", "image", "plan", "progress", "registry", "sandbox", "secret", "store"];
+const PLUGIN: [&str; 11] =
+    ["build", "ci", "cli", "fetch", "image", "plan", "progress", "registry", "sandbox", "secret", "store"];
 
 /// Lines of a file of logic, tests left out. Tables may be longer: the ones
 /// that are have their reason here.

@@ -11,6 +11,7 @@ mod bad_input;
 mod build;
 mod cache;
 mod cli;
+mod contexts;
 mod differential;
 mod fuzz;
 mod interrupt;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         cli::trials(),
         differential::trials(),
         fuzz::trials(),
+        contexts::trials(),
         interrupt::trials(),
         push::trials(),
         reproducible::trials(),

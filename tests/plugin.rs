@@ -143,7 +143,7 @@ fn secrets_are_not_printed() {
         ("PLUGIN_BUILD_ARGS", "=hunter2"),
         ("PLUGIN_JSON_KEY", "hunter2"),
         ("PLUGIN_SECRET", "hunter2"),
-        ("PLUGIN_CONTEXT", "https://hunter2@g.example.com/o/r"),
+        ("PLUGIN_CONTEXT", "https://hunter2@g.example.com/o/r.git#a..b"),
         ("PLUGIN_PASSWORD", "hunter2"),
     ];
     let done = Step::new().run(&[], &variables);

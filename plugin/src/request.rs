@@ -9,6 +9,7 @@ use coracle::build::{
     BuildRequest, CachePolicy, ContextSource, Destination, DockerfileSource, Output, SecretSource,
 };
 use coracle::ci::{Environment, Files, System};
+use coracle::fetch::Location;
 use coracle::image::Platform;
 use coracle::plan::Network;
 use coracle::secret::Secret;
@@ -73,7 +74,7 @@ fn request(reader: &mut Reader<'_>, normalised: Normalised, now: i64) -> BuildRe
     let dockerfile = dockerfile(reader.files, normalised.dockerfile.as_deref(), &context);
     BuildRequest {
         dockerfile,
-        context: ContextSource::Directory(context),
+        context,
         target: reader.text(Key::Target),
         platform: platform(reader, &normalised.platforms),
         destinations: destinations(reader, &normalised),
@@ -219,44 +220,82 @@ fn default_labels(reader: &Reader<'_>, normalised: &Normalised, epoch: Option<i6
     labels::automatic(normalised, &sources)
 }
 
-/// The context's directory.
-fn context(reader: &mut Reader<'_>, text: &str) -> PathBuf {
+/// The context, with the directory below it that counts.
+fn context(reader: &mut Reader<'_>, text: &str) -> ContextSource {
     let written = reader.settings.written(Key::Context);
-    let directory = match text.split_once("://") {
-        None if !text.starts_with("git@") => text,
-        Some(("dir", directory)) => directory,
-        other => {
-            let scheme = other.map_or("git", |(scheme, _)| scheme);
-            let problem = match scheme {
-                "s3" | "gs" => "object stores are not supported",
-                _ => "not there yet: only directories can be the context",
-            };
-            let problem = format!("`{}`: {problem}", shown(text));
-            let expected = "a directory of the workspace; fetch it in a step before";
-            reader.wrong(Code::Unsupported, &written, problem, expected, "context: app");
-            "."
-        }
+    let expected = "a directory, `tar://FILE`, a git address or `https://…`";
+    let remote = |text: &str| match Location::of_context(text) {
+        None => Err(format!("`{}` is no address of a context", shown(text))),
+        Some(Err(error)) => Err(error.to_string()),
+        Some(Ok(_)) => Ok(ContextSource::Remote(text.to_owned())),
     };
-    let mut path = PathBuf::from(directory);
-    if let Some(sub) = reader.text(Key::ContextSubPath) {
-        let sub_written = reader.settings.written(Key::ContextSubPath);
-        let inside = |part: Component<'_>| matches!(part, Component::Normal(_) | Component::CurDir);
-        if Path::new(&sub).components().all(inside) {
-            path.push(sub);
-        } else {
+    let found = match text.split_once("://") {
+        None if Location::of_context(text).is_none() => Ok(ContextSource::Directory(text.into())),
+        Some(("dir", directory)) => Ok(ContextSource::Directory(directory.into())),
+        Some(("tar", "stdin")) => Ok(ContextSource::Stdin),
+        Some(("tar", path)) => Ok(ContextSource::Archive(path.into())),
+        Some(("s3" | "gs", _)) => {
+            let problem = format!("`{}`: object stores are not supported", shown(text));
+            reader.wrong(Code::Unsupported, &written, problem, expected, "context: app");
+            return ContextSource::Empty;
+        }
+        Some(("git", rest)) => remote(&over_https(rest)),
+        _ => remote(text),
+    };
+    let found = found.unwrap_or_else(|problem| {
+        reader.wrong(Code::Value, &written, problem, expected, "context: https://example.com/app.git#main");
+        ContextSource::Empty
+    });
+    below(reader, found)
+}
+
+/// What kaniko writes as `git://host/repository.git#ref#commit` and fetches by
+/// HTTPS; nobody serves git's own protocol to CI jobs any more.
+fn over_https(rest: &str) -> String {
+    let mut parts = rest.split('#');
+    let (address, reference, commit) = (parts.next().unwrap_or_default(), parts.next(), parts.next());
+    // The address alone must show that it is a repository.
+    let ending = if address.ends_with(".git") { "" } else { ".git" };
+    let wanted = commit.filter(|commit| !commit.is_empty()).or(reference);
+    format!("https://{address}{ending}{}", wanted.map(|wanted| format!("#{wanted}")).unwrap_or_default())
+}
+
+/// Applies `context_sub_path`.
+fn below(reader: &mut Reader<'_>, context: ContextSource) -> ContextSource {
+    let Some(sub) = reader.text(Key::ContextSubPath) else { return context };
+    let written = reader.settings.written(Key::ContextSubPath);
+    let inside = |part: Component<'_>| matches!(part, Component::Normal(_) | Component::CurDir);
+    match context {
+        ContextSource::Directory(path) if Path::new(&sub).components().all(inside) => {
+            ContextSource::Directory(path.join(sub))
+        }
+        ContextSource::Directory(path) => {
             let problem = format!("`{}` leads out of the context", shown(&sub));
-            reader.wrong(Code::Value, &sub_written, problem, "a relative path without `..`", "services/api");
+            reader.wrong(Code::Value, &written, problem, "a relative path without `..`", "services/api");
+            ContextSource::Directory(path)
+        }
+        other => {
+            let problem = "the context is no directory".to_owned();
+            let expected = "a directory as context; in a git address, `#REF:DIRECTORY`";
+            reader.wrong(
+                Code::Unsupported,
+                &written,
+                problem,
+                expected,
+                "context: https://example.com/app.git#main:api",
+            );
+            other
         }
     }
-    path
 }
 
 /// A Dockerfile that is named is looked up by the build. The default is looked
 /// up here: first where docker would, in the working directory.
-fn dockerfile(files: &dyn Files, named: Option<&str>, context: &Path) -> DockerfileSource {
+fn dockerfile(files: &dyn Files, named: Option<&str>, context: &ContextSource) -> DockerfileSource {
     if let Some(path) = named {
         return DockerfileSource::Path(PathBuf::from(path));
     }
+    let ContextSource::Directory(context) = context else { return DockerfileSource::Default };
     let here = |name: &str| files.is_file(Path::new(name));
     let below = |name: &str| files.is_file(&context.join(name));
     match () {
@@ -361,7 +400,6 @@ mod tests {
         codes(&[("PLUGIN_SQUASH", "false")], &[]);
         codes(&[("PLUGIN_CACHE_REPO", "me/c")], &["W_NO_EFFECT"]);
         codes(&[("PLUGIN_PLATFORMS", "linux/amd64,linux/arm64")], &["E_UNSUPPORTED"]);
-        codes(&[("PLUGIN_CONTEXT", "git://g.example.com/o/r")], &["E_UNSUPPORTED"]);
         codes(&[("PLUGIN_CONTEXT", "s3://bucket")], &["E_UNSUPPORTED"]);
         codes(&[("PLUGIN_CONTEXT_SUB_PATH", "../x")], &["E_VALUE"]);
         codes(&[("PLUGIN_ISOLATION", "magic")], &["E_VALUE"]);
@@ -403,6 +441,27 @@ mod tests {
         assert_eq!(request.secrets["s"], SecretSource::Value(Secret::new("value")));
         assert_eq!(job.door.logins[0].username, "_json_key");
         assert_eq!(job.door.state_dir, Some("/state".into()));
+    }
+
+    #[test]
+    fn contexts() {
+        let check = |text: &str, expected: ContextSource, codes: &[&str]| {
+            let (job, found) =
+                make(&[("PLUGIN_REPO", "a"), ("PLUGIN_CONTEXT", text)], &[], &Facts::default());
+            assert_eq!((job.request.context, found), (expected, codes.to_vec()), "{text}");
+        };
+        let remote = |text: &str| ContextSource::Remote(text.to_owned());
+        check("app", ContextSource::Directory("app".into()), &[]);
+        check("dir://app", ContextSource::Directory("app".into()), &[]);
+        check("tar://x.tar.gz", ContextSource::Archive("x.tar.gz".into()), &[]);
+        check("tar://stdin", ContextSource::Stdin, &[]);
+        check("https://x.io/a.git#main:sub", remote("https://x.io/a.git#main:sub"), &[]);
+        check("git://x.io/a#refs/heads/main", remote("https://x.io/a.git#refs/heads/main"), &[]);
+        check("git://x.io/a.git#main#f00", remote("https://x.io/a.git#f00"), &[]);
+        check("git@x.io:a.git", remote("git@x.io:a.git"), &[]);
+        check("https://x.io/a.tar.gz", remote("https://x.io/a.tar.gz"), &[]);
+        check("s3://bucket/x", ContextSource::Empty, &["E_UNSUPPORTED"]);
+        check("https://x.io/a.git#a b", ContextSource::Empty, &["E_VALUE"]);
     }
 
     #[test]

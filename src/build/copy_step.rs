@@ -12,9 +12,10 @@ use super::error::StepError;
 use super::identity::Accounts;
 use super::inputs;
 use super::material::{Chain, blocking};
+use super::outside::{DownloadTree, Fetched};
 use super::stage::{Made, Site, Work};
 use super::tree::LayersTree;
-use crate::context::{DirectoryContext, Owners, Selection, SourceTree};
+use crate::context::{self, DirectoryContext, Ignore, Owners, SelectOptions, Selection, SourceTree};
 use crate::layer::{self, Stack, UnpackOptions};
 use crate::plan::{CopyFrom, CopyOp, CopySource};
 use crate::rootfs::LayerTree;
@@ -27,12 +28,13 @@ pub(super) async fn copy(work: &Work, op: &CopyOp) -> Result<Made, StepError> {
         None => None,
     };
     let source = source(work, &op.from).await?;
+    let outside = check_out(work, op).await?;
     let mut writer = work.writer()?;
     let (site, op) = (Arc::clone(&work.site), op.clone());
     let now = site.epoch.unwrap_or(site.now);
     let packed = blocking(move || {
         let target = Target { base: &stack, owner, now, is_mount: false };
-        write(&site, &op, source.as_ref(), &target, &mut writer)?;
+        write(&site, &op, source.as_ref(), &outside, &target, &mut writer)?;
         writer.finish().map_err(StepError::Layer)
     })
     .await?;
@@ -100,10 +102,59 @@ pub(super) async fn source(work: &Work, from: &CopyFrom) -> Result<Option<Source
     Ok(Some(Source { tree, owners: Owners::Count }))
 }
 
+/// A source from elsewhere, ready to be read.
+enum Arrived {
+    File(DownloadTree),
+    Repository(Box<DirectoryContext>),
+}
+
+/// Gets what the plan only named: a file is in the store since then.
+async fn check_out(work: &Work, op: &CopyOp) -> Result<Vec<Arrived>, StepError> {
+    let outside = &work.site.contexts.outside;
+    let mut arrived = Vec::new();
+    for fetched in op.sources.iter().filter_map(|source| outside.of(op, source)) {
+        arrived.push(match fetched {
+            Fetched::File(file) => {
+                let blob = work.site.materials.store.blob_path(&file.digest);
+                Arrived::File(DownloadTree { file: file.clone(), blob })
+            }
+            Fetched::Git(location, commit) => {
+                let checkout = outside.fetcher.checkout(location, commit).await;
+                let directory = checkout.map_err(|error| StepError::Fetch(Box::new(error)))?;
+                let opened = DirectoryContext::open(&directory, Ignore::default(), None);
+                let tree = opened.map_err(StepError::Source)?;
+                Arrived::Repository(Box::new(tree.described_as(format!("`{}`", location.shown()))))
+            }
+        });
+    }
+    Ok(arrived)
+}
+
+/// A file or repository as something to copy; `--unpack` opens downloads that
+/// are archives.
+fn pick_outside<'a>(site: &Site, op: &CopyOp, arrived: &'a Arrived) -> Result<Picked<'a>, StepError> {
+    match arrived {
+        Arrived::File(tree) => {
+            let name = tree.file.name.clone();
+            let unpack = op.add.as_ref().is_some_and(|add| add.unpack == Some(true));
+            if unpack && layer::is_archive(open(tree, Path::new(&name))?).map_err(StepError::Layer)? {
+                return unpack_archive(site, tree, Path::new(&name));
+            }
+            Ok(Picked::File { tree, node: tree.file_node(), name })
+        }
+        Arrived::Repository(tree) => {
+            let options = SelectOptions { exclude: op.exclude.clone(), parents: false };
+            let selection = context::select(tree.as_ref(), &["."], &options).map_err(StepError::Source)?;
+            Ok(Picked::Selection { tree: tree.as_ref(), selection, keep_owner: false })
+        }
+    }
+}
+
 fn write(
     site: &Site,
     op: &CopyOp,
     source: Option<&Source>,
+    outside: &[Arrived],
     target: &Target<'_>,
     writer: &mut layer::LayerWriter,
 ) -> Result<(), StepError> {
@@ -113,6 +164,9 @@ fn write(
     {
         picked = with_archives(site, op, tree.as_ref(), selection, *owners == Owners::Count)?;
     }
+    for arrived in outside {
+        picked.push(pick_outside(site, op, arrived)?);
+    }
     for item in &op.sources {
         match item {
             CopySource::Inline { name, content } => picked.push(Picked::Inline {
@@ -121,11 +175,8 @@ fn write(
                 mode: 0o644,
                 mtime: target.now,
             }),
-            CopySource::Http(url) | CopySource::Git(url) => {
-                return Err(StepError::Unsupported(format!("ADD cannot download yet (`{url}`)")));
-            }
             CopySource::Path(_) if source.is_none() => return Err(inputs::no_context()),
-            CopySource::Path(_) => {}
+            CopySource::Path(_) | CopySource::Http(_) | CopySource::Git(_) => {}
         }
     }
     copy::write_layer(op, &picked, target, writer).map_err(StepError::Copy)

@@ -8,7 +8,7 @@ use super::quota::DiskQuota;
 use super::request::ErrorKind;
 use super::{copy, identity};
 use crate::image::Reference;
-use crate::{context, layer, metadata, plan, registry, rootfs, sandbox, store};
+use crate::{context, fetch, layer, metadata, plan, registry, rootfs, sandbox, store};
 
 /// Why a build failed. `Display` says what failed; the chain of sources says why.
 #[derive(Debug, Error)]
@@ -36,6 +36,24 @@ pub enum Error {
     /// The build context.
     #[error("cannot read the build context")]
     Context(#[source] context::Error),
+    /// A build context from elsewhere.
+    #[error("cannot fetch the build context{}", context_name(name.as_deref()))]
+    Fetch {
+        /// The name of a `--build-context`.
+        name: Option<String>,
+        /// Why.
+        #[source]
+        source: Box<fetch::Error>,
+    },
+    /// A build context that is an archive.
+    #[error("cannot unpack the build context `{name}`")]
+    Archive {
+        /// Its path, or where it came from.
+        name: String,
+        /// Why.
+        #[source]
+        source: layer::Error,
+    },
     /// The registry client cannot be set up: proxies, CA files, host names.
     #[error("the registry client cannot be set up")]
     Registry(#[source] registry::Error),
@@ -86,6 +104,14 @@ pub enum Error {
     /// An output file.
     #[error("cannot write the output `{}`", path.display())]
     Output {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A context's file, or one of ours.
+    #[error("cannot use `{}`", path.display())]
+    File {
         /// Which.
         path: PathBuf,
         /// Why.
@@ -169,6 +195,9 @@ pub enum StepError {
     /// A secret it needs was not given.
     #[error("the secret `{0}` is required and was not given (use `--secret id={0},src=FILE`)")]
     SecretMissing(String),
+    /// A source from elsewhere.
+    #[error(transparent)]
+    Fetch(Box<fetch::Error>),
     /// Something that does not exist yet.
     #[error("{0}")]
     Unsupported(String),
@@ -195,7 +224,11 @@ impl Error {
             Self::NoDockerfile { .. } | Self::ReadDockerfile { .. } | Self::Dockerfile(_) | Self::Plan(_) => {
                 ErrorKind::Build
             }
-            Self::Context(_) | Self::BadBase { .. } | Self::Assemble(_) => ErrorKind::Build,
+            Self::Context(_)
+            | Self::Fetch { .. }
+            | Self::Archive { .. }
+            | Self::BadBase { .. }
+            | Self::Assemble(_) => ErrorKind::Build,
             Self::Pull { source, .. } => registry_kind(source, ErrorKind::Build),
             Self::Step { source, .. } => match source.as_ref() {
                 StepError::Pull { source, .. } => registry_kind(source, ErrorKind::Build),
@@ -204,7 +237,11 @@ impl Error {
             },
             Self::Push { source, .. } => registry_kind(source, ErrorKind::Push),
             Self::Unsupported(_) | Self::Registry(_) | Self::Secret { .. } => ErrorKind::Usage,
-            Self::Store(_) | Self::Output { .. } | Self::Cancelled | Self::Internal(_) => ErrorKind::Other,
+            Self::Store(_)
+            | Self::Output { .. }
+            | Self::File { .. }
+            | Self::Cancelled
+            | Self::Internal(_) => ErrorKind::Other,
         }
     }
 
@@ -247,6 +284,10 @@ fn registry_kind(error: &registry::Error, otherwise: ErrorKind) -> ErrorKind {
 
 fn pull_place(place: Option<&str>, reference: &Reference) -> String {
     place.map_or_else(|| format!("cannot pull `{reference}`"), str::to_owned)
+}
+
+fn context_name(name: Option<&str>) -> String {
+    name.map(|name| format!(" `{name}`")).unwrap_or_default()
 }
 
 fn listed_paths(paths: &[PathBuf]) -> String {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::bases::Bases;
 use super::error::{Error, StepError};
+use super::outside::Outside;
 use crate::context::{self, DirectoryContext, Owners, SelectOptions, Selection, SourceTree};
 use crate::image::{Digest, Hasher, Platform};
 use crate::plan::{
@@ -56,6 +57,8 @@ pub(super) struct Contexts {
     pub(super) main: Option<Arc<DirectoryContext>>,
     /// `--build-context name=directory`.
     pub(super) named: BTreeMap<String, Arc<DirectoryContext>>,
+    /// What ADD reads from elsewhere.
+    pub(super) outside: Outside,
     /// What images of `--from` are for.
     pub(super) platform: Platform,
     /// Of the lines that RUN's hosts file gets besides the usual ones, if any.
@@ -95,12 +98,18 @@ impl Inputs<'_> {
     }
 
     fn of_copy(&self, op: &CopyOp) -> Result<Vec<Digest>, StepError> {
+        let mut digests = self.of_tree(op)?;
+        digests.extend(self.contexts.outside.digests(op));
+        Ok(digests)
+    }
+
+    fn of_tree(&self, op: &CopyOp) -> Result<Vec<Digest>, StepError> {
         match &op.from {
             CopyFrom::Context => match &self.contexts.main {
                 Some(context) => {
                     digest_sources(context.as_ref(), op, Owners::Ignore).map(|digest| vec![digest])
                 }
-                None if op.sources.iter().all(|source| matches!(source, CopySource::Inline { .. })) => {
+                None if !op.sources.iter().any(|source| matches!(source, CopySource::Path(_))) => {
                     Ok(Vec::new())
                 }
                 None => Err(no_context()),

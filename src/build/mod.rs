@@ -7,6 +7,7 @@
 
 mod bases;
 mod check;
+mod contexts;
 mod copy;
 mod copy_step;
 mod error;
@@ -16,6 +17,7 @@ mod inputs;
 mod known;
 mod material;
 mod mounts;
+mod outside;
 mod quota;
 mod request;
 mod run;
@@ -41,7 +43,7 @@ use crate::plan::{self, BuildPlan};
 use crate::progress::Reporter;
 use crate::secret::Secret;
 use crate::store::{BuildDirectory, Store};
-use crate::{metadata, net, registry, sandbox};
+use crate::{fetch, metadata, net, registry, sandbox};
 
 pub use check::ignored_sources;
 pub use copy::CopyError;
@@ -57,6 +59,7 @@ use bases::Bases;
 use inputs::Contexts;
 use known::Known;
 use material::Materials;
+use outside::Outside;
 use quota::Quota;
 use run::Surroundings;
 use stage::{Site, StageResult};
@@ -90,17 +93,18 @@ const SECRET_LIMIT: u64 = 500 << 10;
 /// exit code. Whatever was unfinished is gone when this returns.
 pub async fn build(request: BuildRequest, workshop: &Workshop) -> Result<Option<Outcome>, Error> {
     let reporter = &workshop.reporter;
-    let found = source::find(&request)?;
-    let options = plan_options(&request);
-    let dockerfile = source::parse(&found, &options, reporter.as_ref())?;
+    let mut request = request;
     let store = Arc::new(Store::open(&workshop.state_dir, &id_map_name(&workshop.entered.id_map))?);
     let unfinished = store.build_directory()?;
-    let contexts = Contexts {
-        main: source::open_context(&request, &found, &store)?.map(Arc::new),
-        named: source::open_named(&request, &store)?,
-        platform: options.platform.clone(),
-        hosts: inputs::hosts_digest(&request.extra_hosts),
-    };
+    let fetcher = fetcher(&request, workshop, &store, &unfinished);
+    let gathering = contexts::Contexts { fetcher: &fetcher, store: &store, unfinished: unfinished.path() };
+    let foreign = until(&workshop.cancel, gathering.gather(&mut request)).await;
+    let foreign = foreign.unwrap_or(Err(Error::Cancelled))?;
+    let found = source::find(&request, foreign.main)?;
+    let options = plan_options(&request);
+    let dockerfile = source::parse(&found, &options, reporter.as_ref())?;
+    let main = source::open_context(&request, &found, &foreign, &store)?.map(Arc::new);
+    let named = source::open_named(&request, &foreign, &store)?;
     let client = Arc::new(registry_client(workshop, &unfinished)?);
 
     let work = async {
@@ -110,8 +114,19 @@ pub async fn build(request: BuildRequest, workshop: &Workshop) -> Result<Option<
             until(&workshop.cancel, async { futures_util::try_join!(checked, planned) })
                 .await
                 .unwrap_or(Err(Error::Cancelled))?;
-        source::judge_ignored(&request, &found, &dockerfile, &options, &plan, reporter.as_ref())?;
+        if !foreign.main {
+            source::judge_ignored(&request, &found, &dockerfile, &options, &plan, reporter.as_ref())?;
+        }
         let record_key = metadata::Key::from_bytes(store.record_key()?);
+        let draw = |step: &plan::Step, error| draw_step(&dockerfile, step, error);
+        let outside = until(&workshop.cancel, Outside::fetch(fetcher, &plan, &draw)).await;
+        let contexts = Contexts {
+            main,
+            named,
+            outside: outside.unwrap_or(Err(Error::Cancelled))?,
+            platform: options.platform.clone(),
+            hosts: inputs::hosts_digest(&request.extra_hosts),
+        };
         // A failing stage stops the others, which is no signal from outside.
         let cancel = workshop.cancel.child_token();
         let place = unfinished.path().to_owned();
@@ -201,16 +216,42 @@ fn registry_client(workshop: &Workshop, unfinished: &BuildDirectory) -> Result<r
     registry::Client::new(options, workshop.credentials.clone(), reporter).map_err(Error::Registry)
 }
 
-fn surroundings(request: &BuildRequest) -> Surroundings {
+fn fetcher(
+    request: &BuildRequest,
+    workshop: &Workshop,
+    store: &Arc<Store>,
+    unfinished: &BuildDirectory,
+) -> fetch::Fetcher {
+    let options = fetch::Options {
+        net: workshop.net.clone(),
+        secrets: secrets(request),
+        further_protocols: Vec::new(),
+        unfinished: unfinished.path().to_owned(),
+    };
+    fetch::Fetcher::new(options, Arc::clone(store), Arc::clone(&workshop.reporter))
+}
+
+/// An error of a step before any was executed.
+fn draw_step(dockerfile: &Dockerfile, step: &plan::Step, error: StepError) -> Error {
+    let span = step.span.unwrap_or(step.from_span);
+    let message = format!("`{}` cannot work", stage::first_words(&step.text));
+    let place = crate::dockerfile::Diagnostic::error(span, message).render(&dockerfile.source);
+    Error::Step { place, source: Box::new(error) }
+}
+
+fn secrets(request: &BuildRequest) -> BTreeMap<String, Secret> {
     let value = |(id, source): (&String, &SecretSource)| match source {
         SecretSource::Value(secret) => Some((id.clone(), secret.clone())),
         SecretSource::File(_) => None,
     };
-    let secrets: BTreeMap<String, Secret> = request.secrets.iter().filter_map(value).collect();
+    request.secrets.iter().filter_map(value).collect()
+}
+
+fn surroundings(request: &BuildRequest) -> Surroundings {
     // Without the file RUN has no name service, as the builder itself.
     let resolv_conf = std::fs::read("/etc/resolv.conf").unwrap_or_default();
     Surroundings {
-        secrets,
+        secrets: secrets(request),
         resolv_conf,
         extra_hosts: request.extra_hosts.clone(),
         shm_size: request.shm_size,
@@ -227,15 +268,8 @@ fn site(
     materials: Materials,
 ) -> Result<Arc<Site>, Error> {
     let source = dockerfile.source.clone();
-    let keys = inputs::recipe_keys(&plan, &bases, &contexts, &|step, error| {
-        let span = step.span.unwrap_or(step.from_span);
-        let place = crate::dockerfile::Diagnostic::error(
-            span,
-            format!("`{}` cannot work", stage::first_words(&step.text)),
-        )
-        .render(&source);
-        Error::Step { place, source: Box::new(error) }
-    })?;
+    let draw = |step: &plan::Step, error| draw_step(dockerfile, step, error);
+    let keys = inputs::recipe_keys(&plan, &bases, &contexts, &draw)?;
     let mut first_step = Vec::new();
     let mut steps = 0;
     for stage in &plan.stages {

@@ -59,6 +59,12 @@ pub struct BuildRequest {
 pub enum ContextSource {
     /// A local directory.
     Directory(PathBuf),
+    /// A tar archive, plain or compressed.
+    Archive(PathBuf),
+    /// Standard input: a tar archive, or a Dockerfile that comes alone.
+    Stdin,
+    /// An address: a git repository, or an archive or Dockerfile on an HTTP server.
+    Remote(String),
     /// Nothing: the Dockerfile came alone.
     Empty,
 }

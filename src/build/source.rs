@@ -3,19 +3,20 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
+use super::contexts::Foreign;
 use super::error::Error;
 use super::request::{BuildRequest, ContextSource, DockerfileSource};
-use crate::context::{self, DirectoryContext};
+use crate::context::{self, DirectoryContext, Ignore};
 use crate::dockerfile::{self, Diagnostic, Dockerfile, Severity, Source};
 use crate::plan::{self, BuildPlan, NamedContext, Options};
 use crate::progress::Reporter;
 use crate::store::Store;
 
 /// A Dockerfile is text that people write: larger is a mistake.
-const DOCKERFILE_LIMIT: u64 = 16 << 20;
+pub(super) const DOCKERFILE_LIMIT: u64 = 16 << 20;
 
 /// A Dockerfile as found.
 pub(super) struct Found {
@@ -26,20 +27,28 @@ pub(super) struct Found {
     text: Vec<u8>,
 }
 
-/// Finds and reads the Dockerfile.
-pub(super) fn find(request: &BuildRequest) -> Result<Found, Error> {
+/// Finds and reads the Dockerfile. Links of a `foreign` context do not lead out of it.
+pub(super) fn find(request: &BuildRequest, foreign: bool) -> Result<Found, Error> {
+    if let (true, ContextSource::Directory(context)) = (foreign, &request.context)
+        && let Some(found) = find_inside(&request.dockerfile, context)?
+    {
+        return Ok(found);
+    }
     let candidates = match (&request.dockerfile, &request.context) {
         (DockerfileSource::Text(text), _) => {
             return Ok(Found { name: "Dockerfile".to_owned(), path: None, text: text.clone() });
         }
-        (DockerfileSource::Default, ContextSource::Directory(context)) => {
-            vec![context.join("Dockerfile"), context.join("Containerfile")]
+        (DockerfileSource::Default, ContextSource::Directory(_)) if foreign => {
+            return Err(Error::NoDockerfile { tried: NAMES.map(PathBuf::from).to_vec() });
         }
-        (DockerfileSource::Default, ContextSource::Empty) => vec![PathBuf::from("Dockerfile")],
-        (DockerfileSource::Path(path), ContextSource::Directory(context)) => {
+        (DockerfileSource::Default, ContextSource::Directory(context)) => {
+            NAMES.map(|name| context.join(name)).to_vec()
+        }
+        (DockerfileSource::Default, _) => vec![PathBuf::from("Dockerfile")],
+        (DockerfileSource::Path(path), ContextSource::Directory(context)) if !foreign => {
             vec![path.clone(), context.join(path)]
         }
-        (DockerfileSource::Path(path), ContextSource::Empty) => vec![path.clone()],
+        (DockerfileSource::Path(path), _) => vec![path.clone()],
     };
     for path in &candidates {
         match read(path) {
@@ -49,6 +58,26 @@ pub(super) fn find(request: &BuildRequest) -> Result<Found, Error> {
         }
     }
     Err(Error::NoDockerfile { tried: candidates })
+}
+
+/// The names that are looked for.
+const NAMES: [&str; 2] = ["Dockerfile", "Containerfile"];
+
+/// The Dockerfile of a context that came from elsewhere.
+fn find_inside(wanted: &DockerfileSource, context: &Path) -> Result<Option<Found>, Error> {
+    let candidates = match wanted {
+        DockerfileSource::Text(_) => return Ok(None),
+        DockerfileSource::Default => NAMES.map(Path::new).to_vec(),
+        DockerfileSource::Path(path) => vec![path.as_path()],
+    };
+    for path in candidates {
+        // Its root is the context: `/Dockerfile` and `../Dockerfile` are in it too.
+        let inside: PathBuf = path.components().filter(|part| matches!(part, Component::Normal(_))).collect();
+        if let Some(text) = context::read_inside(context, &inside).map_err(Error::Context)? {
+            return Ok(Some(Found { name: shown(path), path: None, text }));
+        }
+    }
+    Ok(None)
 }
 
 fn read(path: &Path) -> io::Result<Vec<u8>> {
@@ -111,28 +140,42 @@ pub(super) fn judge_ignored(
 pub(super) fn open_context(
     request: &BuildRequest,
     found: &Found,
+    foreign: &Foreign,
     store: &Store,
 ) -> Result<Option<DirectoryContext>, Error> {
     let ContextSource::Directory(directory) = &request.context else { return Ok(None) };
-    let ignore = context::ignore_file(directory, found.path.as_deref()).map_err(Error::Context)?;
-    let identity = directory.canonicalize().unwrap_or_else(|_| directory.clone());
-    let index = store.stat_index_path(&identity);
-    DirectoryContext::open(directory, ignore, Some(&index)).map(Some).map_err(Error::Context)
+    match foreign.main {
+        true => open_foreign(directory).map(Some),
+        false => open_own(directory, found.path.as_deref(), store).map(Some),
+    }
 }
 
 /// Opens the directories of `--build-context`, each with an ignore file of its own.
 pub(super) fn open_named(
     request: &BuildRequest,
+    foreign: &Foreign,
     store: &Store,
 ) -> Result<BTreeMap<String, Arc<DirectoryContext>>, Error> {
     let mut named = BTreeMap::new();
     for (name, context) in &request.named_contexts {
         let NamedContext::Directory(directory) = context else { continue };
-        let ignore = context::ignore_file(directory, None).map_err(Error::Context)?;
-        let identity = directory.canonicalize().unwrap_or_else(|_| directory.clone());
-        let index = store.stat_index_path(&identity);
-        let opened = DirectoryContext::open(directory, ignore, Some(&index)).map_err(Error::Context)?;
-        named.insert(name.clone(), Arc::new(opened));
+        let opened = match foreign.named.contains(name) {
+            true => open_foreign(directory),
+            false => open_own(directory, None, store),
+        };
+        named.insert(name.clone(), Arc::new(opened?));
     }
     Ok(named)
+}
+
+fn open_own(directory: &Path, dockerfile: Option<&Path>, store: &Store) -> Result<DirectoryContext, Error> {
+    let ignore = context::ignore_file(directory, dockerfile).map_err(Error::Context)?;
+    let identity = directory.canonicalize().unwrap_or_else(|_| directory.to_owned());
+    let index = store.stat_index_path(&identity);
+    DirectoryContext::open(directory, ignore, Some(&index)).map_err(Error::Context)
+}
+
+/// No ignore file, and no stat index: the directory is new in every build.
+fn open_foreign(directory: &Path) -> Result<DirectoryContext, Error> {
+    DirectoryContext::open(directory, Ignore::default(), None).map_err(Error::Context)
 }

@@ -241,10 +241,11 @@ impl Work {
     }
 
     async fn copied_content(&self, op: &CopyOp) -> Result<Vec<Digest>, StepError> {
-        match copy_step::source(self, &op.from).await? {
-            Some(source) => Ok(vec![inputs::digest_sources(source.tree.as_ref(), op, source.owners)?]),
-            None => Ok(Vec::new()),
+        let mut digests = self.site.contexts.outside.digests(op);
+        if let Some(source) = copy_step::source(self, &op.from).await? {
+            digests.push(inputs::digest_sources(source.tree.as_ref(), op, source.owners)?);
         }
+        Ok(digests)
     }
 
     /// The image or stage that a step reads, as a chain.

@@ -37,7 +37,9 @@ pub(super) enum Command {
 /// `coracle build`: the flags of `docker buildx build`, and ours.
 #[derive(Debug, Args)]
 pub(super) struct BuildArguments {
-    /// Directory that COPY reads
+    /// What COPY reads: a directory, a tar archive, `-` (an archive or a Dockerfile on
+    /// standard input), a git address such as `https://host/repo.git#ref:directory`,
+    /// or the URL of an archive or Dockerfile
     pub(super) context: PathBuf,
 
     /// Name of the image, `[registry/]repository[:tag]` (repeat)
@@ -52,7 +54,8 @@ pub(super) struct BuildArguments {
     /// Value of an ARG; without a value it comes from the environment (repeat)
     #[arg(long = "build-arg", value_name = "NAME[=VALUE]")]
     pub(super) build_args: Vec<String>,
-    /// Further context: a directory or `docker-image://REF` (repeat)
+    /// Further context: a directory, a git address, the URL of an archive, or
+    /// `docker-image://REF` (repeat)
     #[arg(long = "build-context", value_name = "NAME=SOURCE")]
     pub(super) build_contexts: Vec<String>,
     /// Label of the image (repeat)

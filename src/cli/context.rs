@@ -5,30 +5,29 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::failure::Failure;
+use crate::build::ContextSource;
+use crate::fetch::Location;
 
 /// Largest Dockerfile that is read, in bytes. The largest known ones have some
 /// hundred kilobytes; whatever is larger is another kind of file.
 const LARGEST_DOCKERFILE: u64 = 16 << 20;
 
-/// Why `path` is no context that can be built, in one line.
-pub(super) fn unsupported_context(path: &Path) -> Option<String> {
+/// What the argument means; an error is one line.
+pub(super) fn context_source(path: &Path) -> Result<ContextSource, String> {
     let text = path.to_string_lossy();
     if text == "-" {
-        return Some(
-            "a context on standard input is not supported yet; give a directory (a Dockerfile alone: `-f - DIRECTORY`)"
-                .to_owned(),
-        );
+        return Ok(ContextSource::Stdin);
     }
-    let remote = ["http://", "https://", "git://", "git@", "ssh://", "github.com/"];
-    if remote.iter().any(|start| text.starts_with(start)) {
-        return Some(format!(
-            "the context `{text}` is not supported yet; clone or unpack it and give the directory"
-        ));
+    match Location::of_context(&text) {
+        Some(Ok(_)) => return Ok(ContextSource::Remote(text.into_owned())),
+        Some(Err(error)) => return Err(format!("the context {error}")),
+        None => {}
     }
     match fs::metadata(path) {
-        Ok(found) if found.is_dir() => None,
-        Ok(_) => Some(format!("the context `{text}` is not a directory; an archive must be unpacked first")),
-        Err(error) => Some(format!("the context `{text}` cannot be read: {error}")),
+        Ok(found) if found.is_dir() => Ok(ContextSource::Directory(path.to_owned())),
+        Ok(found) if found.is_file() => Ok(ContextSource::Archive(path.to_owned())),
+        Ok(_) => Err(format!("the context `{text}` is neither a directory nor an archive")),
+        Err(error) => Err(format!("the context `{text}` cannot be read: {error}")),
     }
 }
 
@@ -39,6 +38,9 @@ pub(super) fn unsupported_context(path: &Path) -> Option<String> {
 pub(super) fn read_dockerfile(context: &Path, file: Option<&Path>) -> Result<(String, Vec<u8>), Failure> {
     match file {
         Some(path) if path == Path::new("-") => {
+            Ok(("<stdin>".to_owned(), read(&mut io::stdin().lock()).map_err(Failure::Input)?))
+        }
+        None if context == Path::new("-") => {
             Ok(("<stdin>".to_owned(), read(&mut io::stdin().lock()).map_err(Failure::Input)?))
         }
         Some(path) => {
@@ -80,14 +82,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn contexts_that_are_refused() {
-        for path in
-            ["-", "https://example.com/x.tar.gz", "git@example.com:x.git", "/no/such/directory", "/dev/null"]
-        {
-            let line = unsupported_context(Path::new(path)).unwrap();
-            assert!(!line.contains('\n'), "{line}");
-        }
-        assert_eq!(unsupported_context(Path::new("/")), None);
+    fn contexts_are_told_apart() {
+        let check = |path: &str, expected: Option<ContextSource>| {
+            let found = context_source(Path::new(path));
+            assert!(found.as_ref().err().is_none_or(|line| !line.contains('\n')), "{found:?}");
+            assert_eq!(found.ok(), expected, "{path}");
+        };
+        let remote = |text: &str| Some(ContextSource::Remote(text.to_owned()));
+        check("-", Some(ContextSource::Stdin));
+        check("/", Some(ContextSource::Directory("/".into())));
+        check("https://example.com/x.tar.gz", remote("https://example.com/x.tar.gz"));
+        check("git@example.com:x.git#main", remote("git@example.com:x.git#main"));
+        check("https://example.com/x.git#a b", None);
+        check("/no/such/directory", None);
+        check("/dev/null", None);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use super::arguments::BuildArguments;
-use super::context::unsupported_context;
+use super::context::context_source;
 use super::door::{DoorOptions, ProgressMode, conduct, credentials, state_directory};
 use super::failure::Failure;
 use super::fields::fields;
@@ -20,6 +20,7 @@ use super::results;
 use crate::build::{
     self, BuildRequest, CachePolicy, ContextSource, Destination, DiskQuota, DockerfileSource, SecretSource,
 };
+use crate::fetch::Location;
 use crate::image::{Platform, Reference};
 use crate::plan::{self, NamedContext, Network};
 use crate::registry::Credentials;
@@ -145,6 +146,9 @@ fn check_together(request: &BuildRequest, arguments: &BuildArguments, wrong: &mu
     if request.push && arguments.tags.is_empty() && request.destinations.is_empty() {
         wrong.push("there is nothing to push to; name the image with --tag HOST/REPOSITORY:TAG".to_owned());
     }
+    if request.context == ContextSource::Stdin && arguments.file.as_deref() == Some(Path::new("-")) {
+        wrong.push("standard input can be the context or the Dockerfile, not both".to_owned());
+    }
     if request.outputs.iter().filter(|output| takes_stdout(output)).count() > 1 {
         wrong.push("only one --output can have dest=-".to_owned());
     }
@@ -201,26 +205,23 @@ fn keep<T>(result: Result<T, String>, wrong: &mut Vec<String>) -> Option<T> {
 }
 
 fn context(path: &Path, wrong: &mut Vec<String>) -> ContextSource {
-    wrong.extend(unsupported_context(path));
-    ContextSource::Directory(path.to_owned())
+    keep(context_source(path), wrong).unwrap_or(ContextSource::Empty)
 }
 
 fn named_context(name: String, source: String) -> Result<(String, NamedContext), String> {
-    let remote = ["http://", "https://", "git://", "git@", "ssh://", "oci-layout://"];
-    match remote.iter().find(|scheme| source.starts_with(*scheme)) {
-        Some(scheme) => Err(format!(
-            "--build-context `{name}`: `{scheme}` is not supported yet; give a directory or docker-image://REF"
-        )),
-        None => {
-            let context = match source.strip_prefix("docker-image://") {
-                Some(image) => NamedContext::Image(
-                    image.parse().map_err(|error| format!("--build-context `{name}`: {error}"))?,
-                ),
-                None => NamedContext::Directory(source.into()),
-            };
-            Ok((name.to_ascii_lowercase(), context))
+    let wrong = |reason: &dyn std::fmt::Display| format!("--build-context `{name}`: {reason}");
+    let context = if let Some(image) = source.strip_prefix("docker-image://") {
+        NamedContext::Image(image.parse().map_err(|error| wrong(&error))?)
+    } else if source.starts_with("oci-layout://") {
+        return Err(wrong(&"`oci-layout://` is not supported yet; push it and give docker-image://REF"));
+    } else {
+        match Location::of_context(&source) {
+            Some(Ok(_)) => NamedContext::Other(source),
+            Some(Err(error)) => return Err(wrong(&error)),
+            None => NamedContext::Directory(source.into()),
         }
-    }
+    };
+    Ok((name.to_ascii_lowercase(), context))
 }
 
 fn destinations<'a>(names: impl Iterator<Item = &'a String>, wrong: &mut Vec<String>) -> Vec<Destination> {
@@ -564,7 +565,11 @@ mod tests {
             assert_eq!(request.named_contexts["other"], NamedContext::Image("debian".parse().unwrap()));
         });
         refuse(&["--annotation", "index:x=y", "--annotation", "x"], &["form", "index"]);
-        refuse(&["--build-context", "a=https://x/y.git"], &["https://"]);
+        check(&["--build-context", "a=https://x/y.git#v1"], &[], |request| {
+            assert_eq!(request.named_contexts["a"], NamedContext::Other("https://x/y.git#v1".to_owned()));
+        });
+        refuse(&["--build-context", "a=oci-layout://x"], &["oci-layout://"]);
+        refuse(&["--build-context", "a=https://x/y.git#a b"], &["cannot be a ref"]);
     }
 
     #[test]

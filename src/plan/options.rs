@@ -43,7 +43,8 @@ pub enum NamedContext {
     Image(Reference),
     /// `oci-layout://…`: not supported yet.
     OciLayout(String),
-    /// A git repository, a URL …: not supported yet.
+    /// A git repository or an archive on an HTTP server. The conductor makes a
+    /// directory of it before there is a plan.
     Other(String),
 }
 

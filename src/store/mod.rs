@@ -10,7 +10,7 @@
 //! <root>/entries/<hex>      what each layer contains, by diff id
 //! <root>/trees/<map>/<hex>  unpacked trees; owners on disk depend on the id map
 //! <root>/contexts/<hex>     stat index of a context, by its path
-//! <root>/cache/<hex>        step key → its result
+//! <root>/cache/<hex>        step key → its result; URL → what was there
 //! <root>/mounts/<hex>/      cache mounts, by id
 //! <root>/builds/<id>/       unfinished; <id>.lock is held while its build lives
 //! <root>/.probe-<id>/       the sandbox makes and sweeps it
@@ -40,7 +40,7 @@ use rustix::fs::FlockOperation;
 use crate::image::Digest;
 
 pub use builds::BuildDirectory;
-pub use cache::CacheEntry;
+pub use cache::{CacheEntry, Download};
 pub use error::Error;
 pub use locate::locate;
 pub use remove::remove_tree;

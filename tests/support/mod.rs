@@ -7,6 +7,7 @@ pub mod image;
 pub mod registry;
 pub mod server;
 pub mod user;
+pub mod web;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

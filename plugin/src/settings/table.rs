@@ -143,7 +143,7 @@ impl Setting {
 settings! {
     "Build" {
         Context context ["CONTEXT"] [] Path "`.`" Works,
-            "The directory COPY reads, also as `dir://path`";
+            "What COPY reads: a directory, also as `dir://path`; `tar://file`; `https://host/repo.git#ref:directory`; `https://host/archive.tar.gz`";
         ContextSubPath context_sub_path ["CONTEXT_SUB_PATH"] [] Path "" Works,
             "A directory below the context that is used instead of it";
         Dockerfile dockerfile ["DOCKERFILE" "CONTAINERFILE" "FILE"] [] Path "`Dockerfile`, else `Containerfile`" Works,

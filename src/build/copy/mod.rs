@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use crate::context::{self, Selected, Selection, SourceTree, Visit};
+use crate::context::{self, Node, Selected, Selection, SourceTree, Visit};
 use crate::layer::{self, LayerWriter, Stack};
 use crate::plan::CopyOp;
 
@@ -78,7 +78,16 @@ pub(super) enum Picked<'a> {
         /// Directories that it does not describe, but puts something into.
         implied: BTreeSet<PathBuf>,
     },
-    /// A heredoc or a download.
+    /// One file of another tree, a download, under a name of its own.
+    File {
+        /// Where it is read.
+        tree: &'a dyn SourceTree,
+        /// Its name, in the tree and in a directory it goes to.
+        name: String,
+        /// What it is.
+        node: Node,
+    },
+    /// A heredoc.
     Inline {
         /// File name.
         name: String,
@@ -189,6 +198,11 @@ fn place_source<'a>(
         Picked::Inline { name, content, mode, mtime } => {
             let path = destination.of_file(Path::new(name), placement);
             placement.bytes(path, content, *mode, *mtime)
+        }
+        Picked::File { tree, name, node } => {
+            let path = destination.of_file(Path::new(name), placement);
+            let from = From { tree: *tree, keep_owner: true, archive: false };
+            placement.node(Path::new(name), path, node, from)
         }
         Picked::Archive { tree, implied } => {
             placement.destination(&destination.path, None, false)?;
