@@ -23,6 +23,7 @@
 //! another implementation of [`Sandbox`] and another attempt in `enter`.
 
 mod child;
+mod chroot;
 mod copy;
 mod devices;
 mod enter;
@@ -34,11 +35,13 @@ mod mounts;
 mod namespaces;
 mod overlay;
 mod probe;
+mod raw;
 mod refusal;
 mod rung;
 mod spec;
 mod stub;
 mod supervise;
+mod supervisor;
 mod sys;
 mod target;
 
@@ -80,6 +83,7 @@ pub trait Sandbox: Send + Sync {
 pub fn sandbox(entered: &Entered) -> Box<dyn Sandbox> {
     match entered.rung {
         Rung::Namespaces => Box::new(namespaces::Namespaces::new()),
+        Rung::Chroot => Box::new(chroot::Chroot::new()),
         _ => Box::new(NoSandbox { refusals: entered.refusals.clone() }),
     }
 }

@@ -1,0 +1,103 @@
+//! Raw system calls of the rung `chroot`: Landlock, and the listening side of
+//! a seccomp filter. Each in a function that is safe to call.
+
+#![expect(unsafe_code, reason = "Landlock and seccomp listeners have no safe wrapper in any crate we use")]
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::ptr;
+
+use nix::libc;
+
+/// The file rights of Landlock by the ABI that brought them, as in
+/// `linux/landlock.h`: ABI 1 has the first 13, 2 REFER, 3 TRUNCATE, 5 IOCTL_DEV.
+const FILE_RIGHTS: [(u32, u64); 4] = [(1, 0x1fff), (2, 1 << 13), (3, 1 << 14), (5, 1 << 15)];
+
+/// Abstract unix sockets and signals (ABI 6).
+const SCOPES: u64 = 0b11;
+
+/// `struct landlock_ruleset_attr`.
+#[repr(C)]
+struct Ruleset {
+    handled_access_fs: u64,
+    handled_access_net: u64,
+    scoped: u64,
+}
+
+/// `struct landlock_path_beneath_attr`.
+#[repr(C, packed)]
+struct PathBeneath {
+    allowed_access: u64,
+    parent_fd: i32,
+}
+
+/// The version of Landlock here (landlock_create_ruleset(2)).
+///
+/// # Errors
+/// `ENOSYS` without it, `EOPNOTSUPP` when it is switched off at boot.
+pub(super) fn landlock_abi() -> io::Result<u32> {
+    const VERSION: u32 = 1;
+    // SAFETY: with the version flag the kernel reads no memory.
+    let abi =
+        unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, ptr::null::<u8>(), 0_usize, VERSION) };
+    u32::try_from(check(abi)?).map_err(io::Error::other)
+}
+
+/// From here on this thread opens, lists, makes, renames and removes nothing
+/// outside `root`, and signals nobody outside. Needs no_new_privs.
+pub(super) fn confine_files(root: BorrowedFd<'_>, abi: u32) -> io::Result<()> {
+    let rights = FILE_RIGHTS.iter().filter(|(since, _)| *since <= abi).fold(0, |all, (_, bits)| all | bits);
+    let ruleset = Ruleset {
+        handled_access_fs: rights,
+        handled_access_net: 0,
+        scoped: if abi >= 6 { SCOPES } else { 0 },
+    };
+    // A kernel reads as much of it as it knows, and refuses what is not zero beyond.
+    let size = match abi {
+        0..=3 => 8_usize,
+        4 | 5 => 16,
+        _ => 24,
+    };
+    // SAFETY: the attributes live through the call and are at least `size` long.
+    let fd = unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, &raw const ruleset, size, 0_u32) };
+    let fd = owned(fd)?;
+    let beneath = PathBeneath { allowed_access: rights, parent_fd: root.as_raw_fd() };
+    const PATH_BENEATH: u32 = 1;
+    // SAFETY: both descriptors are open; the rule lives through the call.
+    check(unsafe {
+        libc::syscall(libc::SYS_landlock_add_rule, fd.as_raw_fd(), PATH_BENEATH, &raw const beneath, 0_u32)
+    })?;
+    // SAFETY: the call takes an open descriptor and an integer.
+    check(unsafe { libc::syscall(libc::SYS_landlock_restrict_self, fd.as_raw_fd(), 0_u32) }).map(drop)
+}
+
+/// Installs a filter on this thread and returns its listener. Needs no_new_privs.
+pub(super) fn install_listener(program: &[seccompiler::sock_filter]) -> io::Result<OwnedFd> {
+    const WAIT_KILLABLE_RECV: libc::c_ulong = 1 << 5;
+    let listener = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER;
+    // WAIT_KILLABLE_RECV came with Linux 5.19.
+    match install_with(program, listener | WAIT_KILLABLE_RECV) {
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => install_with(program, listener),
+        other => other,
+    }
+}
+
+fn install_with(program: &[seccompiler::sock_filter], flags: libc::c_ulong) -> io::Result<OwnedFd> {
+    let length = libc::c_ushort::try_from(program.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let program = libc::sock_fprog { len: length, filter: program.as_ptr().cast_mut().cast() };
+    // SAFETY: `program` points to `len` instructions that live through the
+    // call; the kernel only reads them, and seccompiler's layout is its own.
+    let fd =
+        unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const program) };
+    owned(fd)
+}
+
+fn owned(fd: libc::c_long) -> io::Result<OwnedFd> {
+    let fd = i32::try_from(check(fd)?).map_err(io::Error::other)?;
+    // SAFETY: the kernel just returned it, and nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn check(result: libc::c_long) -> io::Result<libc::c_long> {
+    if result == -1 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
