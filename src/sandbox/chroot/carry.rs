@@ -72,9 +72,10 @@ fn supervise(spec: &RunSpec, handover: &UnixStream) -> Result<Option<Supervisor>
     let failed = |error: io::Error| Failure::new("start", "the supervisor", &error);
     let Root::Plain(root) = &spec.root else { return Ok(None) };
     match receive_descriptor(handover).map_err(failed)? {
-        Some(listener) => {
-            Supervisor::start(listener, supervisor::Parts::of(spec, root)).map(Some).map_err(failed)
-        }
+        Some(listener) => supervisor::Parts::of(spec, root)
+            .and_then(|parts| Supervisor::start(listener, parts))
+            .map(Some)
+            .map_err(failed),
         None => Ok(None),
     }
 }
