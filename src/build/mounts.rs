@@ -21,7 +21,7 @@ use crate::layer::{self, Compression, LayerWriter, PackOptions, Stack, UnpackOpt
 use crate::plan::{
     BindMount, CacheMount, CacheSharing, CopyFrom, CopyOp, CopySource, Mount, MountSource, RunOp,
 };
-use crate::sandbox::MountSpec;
+use crate::sandbox::{MountSpec, Rung};
 use crate::store::{MountLock, Store};
 
 /// What a RUN is given, and the locks that must be held while it runs.
@@ -147,7 +147,11 @@ async fn cache_spec(
         ));
     }
     let (target, read_only) = (PathBuf::from(&cache.target), cache.readonly);
-    let (store, wanted) = (Arc::clone(&work.site.materials.store), cache.clone());
+    let (store, mut wanted) = (Arc::clone(&work.site.materials.store), cache.clone());
+    if work.site.sandbox.rung() == Rung::Chroot && wanted.sharing == CacheSharing::Shared {
+        // It is moved into the one tree and back: two at once is not possible.
+        wanted.sharing = CacheSharing::Locked;
+    }
     let (source, lock) = blocking(move || cache_directory(&store, &wanted, own)).await?;
     prepared.held.extend(lock);
     Ok(MountSpec::Bind { source, target, read_only })

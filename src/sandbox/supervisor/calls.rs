@@ -23,6 +23,7 @@ enum Request {
     ReadLink { place: Place, buffer: u64, size: u64 },
     ChangeMode { place: Place, mode: u32 },
     ChangeTimes { place: Place },
+    Attributes { place: Place, follow: bool },
     MakeNode { place: Place, mode: u32, device: u64 },
     ChangeRoot { place: Place },
     NewProcess,
@@ -58,6 +59,8 @@ fn request(notification: &Notification) -> Option<Request> {
         libc::SYS_fchmodat => Request::ChangeMode { place: at(0, 1), mode: int(2) },
         libc::SYS_utimensat if a[1] != 0 => Request::ChangeTimes { place: at(0, 1) },
         libc::SYS_mknodat => Request::MakeNode { place: at(0, 1), mode: int(2), device: int(3).into() },
+        libc::SYS_getxattr | libc::SYS_listxattr => Request::Attributes { place: plain(0), follow: true },
+        libc::SYS_lgetxattr | libc::SYS_llistxattr => Request::Attributes { place: plain(0), follow: false },
         libc::SYS_chroot => Request::ChangeRoot { place: plain(0) },
         libc::SYS_clone => Request::NewProcess,
         libc::SYS_setuid
@@ -138,6 +141,10 @@ impl Service {
             Request::ChangeTimes { place } => {
                 let path = self.path(thread, &place)?;
                 self.change_times(notification, &path)
+            }
+            Request::Attributes { place, follow } => {
+                let path = self.path(thread, &place)?;
+                self.attributes(thread, &path, follow)
             }
             Request::MakeNode { place, mode, device } => {
                 let path = self.path(thread, &place)?;

@@ -23,7 +23,7 @@ const OWN: u32 = 0xc000_003e;
 const OWN: u32 = 0xc000_00b7;
 
 /// Calls with a path, with a device, or about identity and number of processes.
-const HEARD: [libc::c_long; 17] = [
+const HEARD: [libc::c_long; 21] = [
     libc::SYS_openat,
     libc::SYS_readlinkat,
     libc::SYS_faccessat,
@@ -41,6 +41,10 @@ const HEARD: [libc::c_long; 17] = [
     libc::SYS_setfsuid,
     libc::SYS_setfsgid,
     libc::SYS_utimensat,
+    libc::SYS_getxattr,
+    libc::SYS_lgetxattr,
+    libc::SYS_listxattr,
+    libc::SYS_llistxattr,
 ];
 
 #[cfg(target_arch = "x86_64")]

@@ -137,6 +137,15 @@ impl Service {
         Ok(Timestamps { last_access: time(words[0], words[1]), last_modification: time(words[2], words[3]) })
     }
 
+    /// Nothing in /proc has any.
+    pub(super) fn attributes(&self, thread: i32, path: &Path, follow: bool) -> io::Result<Answer> {
+        Ok(match self.tree.resolve(path, follow, thread)? {
+            Target::Native | Target::Served(..) => Answer::GoOn,
+            Target::Missing(errno) => Answer::Error(errno),
+            Target::Tree(_) | Target::Proc(_) => Answer::Error(libc::EOPNOTSUPP),
+        })
+    }
+
     /// Writes a result into the caller's memory, if it is still the caller's.
     fn put(&self, notification: &Notification, address: u64, bytes: &[u8], value: i64) -> Answer {
         if !raw::is_waiting(self.listener.as_fd(), notification.id) {

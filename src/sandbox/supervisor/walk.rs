@@ -80,6 +80,8 @@ impl Tree {
 
     /// Where `path`, absolute inside the tree, leads for `thread`.
     pub(super) fn resolve(&self, path: &Path, follow: bool, thread: i32) -> io::Result<Target> {
+        // `link/` means what the link leads to.
+        let follow = follow || path.as_os_str().as_encoded_bytes().ends_with(b"/");
         if let Ok(rest) = path.strip_prefix("/proc")
             && rest != Path::new("")
         {
