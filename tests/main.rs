@@ -10,6 +10,7 @@ mod bad_input;
 mod build;
 mod cli;
 mod interrupt;
+mod ladder;
 mod push;
 mod reproducible;
 mod secrets;
@@ -27,6 +28,7 @@ fn main() -> ExitCode {
         build::trials(),
         cli::trials(),
         interrupt::trials(),
+        ladder::trials(),
         push::trials(),
         reproducible::trials(),
         secrets::trials(),

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::prctl;
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{self, Pid};
 
@@ -17,8 +17,14 @@ use super::child::become_program;
 use crate::sandbox::message::{Failure, Order, receive};
 use crate::sandbox::spec::{Exit, Root, RunSpec};
 use crate::sandbox::stub::settle;
-use crate::sandbox::supervisor::{self, Supervisor};
+use crate::sandbox::supervisor;
 use crate::sandbox::sys::{self, Side};
+
+/// As many processes as a RUN may have at once.
+const MOST_PROCESSES: usize = 4096;
+
+/// How often they are looked at.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// Carries one RUN to its end.
 pub(in crate::sandbox) fn carry_order(channel: &mut UnixStream) -> Result<Exit, Failure> {
@@ -48,13 +54,11 @@ pub(in crate::sandbox) fn carry_order(channel: &mut UnixStream) -> Result<Exit, 
         let _ = kill(child, Signal::SIGKILL);
     }
     drop(spec);
+    watch_processes(child).map_err(failed)?;
     let status = signals.reap_until(child, &mut |_, _| {
         // Asked to end, by the builder or by its death.
         let _ = kill(child, Signal::SIGKILL);
     });
-    if let Ok(Some(supervisor)) = &supervisor {
-        supervisor.refuse_new_processes();
-    }
     kill_descendants().map_err(|error| Failure::new("end", "what the RUN left running", &error))?;
     drop(tether);
     supervisor?;
@@ -68,15 +72,14 @@ pub(in crate::sandbox) fn carry_order(channel: &mut UnixStream) -> Result<Exit, 
 
 /// Nothing when the child has no listener, because it failed or because
 /// listeners are refused here.
-fn supervise(spec: &RunSpec, handover: &UnixStream) -> Result<Option<Supervisor>, Failure> {
+fn supervise(spec: &RunSpec, handover: &UnixStream) -> Result<(), Failure> {
     let failed = |error: io::Error| Failure::new("start", "the supervisor", &error);
-    let Root::Plain(root) = &spec.root else { return Ok(None) };
+    let Root::Plain(root) = &spec.root else { return Ok(()) };
     match receive_descriptor(handover).map_err(failed)? {
         Some(listener) => supervisor::Parts::of(spec, root)
-            .and_then(|parts| Supervisor::start(listener, parts))
-            .map(Some)
+            .and_then(|parts| supervisor::start(listener, parts))
             .map_err(failed),
-        None => Ok(None),
+        None => Ok(()),
     }
 }
 
@@ -105,16 +108,54 @@ fn kill_descendants() -> io::Result<()> {
                 Ok(_) => {}
             }
         }
-        for pid in descendants(unistd::getpid())? {
-            // It may have ended just now.
-            let _ = kill(pid, Signal::SIGKILL);
-        }
+        end_all(unistd::getpid())?;
         thread::sleep(Duration::from_millis(1));
     }
 }
 
+fn end_all(root: Pid) -> io::Result<()> {
+    for pid in descendants(root)? {
+        // A whole group at once: what forks faster than we look cannot leave
+        // it. Either may have ended just now.
+        if let Ok(group) = unistd::getpgid(Some(pid))
+            && group != unistd::getpgrp()
+        {
+            let _ = killpg(group, Signal::SIGKILL);
+        }
+        let _ = kill(pid, Signal::SIGKILL);
+    }
+    Ok(())
+}
+
+/// RLIMIT_NPROC does not bind root: a RUN that has started more processes than
+/// any build needs is ended, before the machine is.
+fn watch_processes(child: Pid) -> io::Result<()> {
+    let stub = unistd::getpid();
+    let before = tasks()?;
+    thread::Builder::new().name("watch".to_owned()).spawn(move || {
+        // The number of all tasks is one small file; ours are only counted
+        // when that has grown.
+        while kill(child, None).is_ok() {
+            let many = tasks().is_ok_and(|now| now > before + MOST_PROCESSES);
+            if many && descendants(stub).is_ok_and(|found| found.len() > MOST_PROCESSES) {
+                // Nobody is left to tell but the exit status.
+                let _ = end_all(stub);
+            }
+            thread::sleep(LOOK);
+        }
+    })?;
+    Ok(())
+}
+
+/// Processes and threads on this machine: the fourth field of proc_loadavg(5).
+fn tasks() -> io::Result<usize> {
+    let text = fs::read_to_string("/proc/loadavg")?;
+    let total = text.split_whitespace().nth(3).and_then(|field| field.split_once('/')?.1.parse().ok());
+    total.ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
 /// Everybody below `root`, by a look at the parents of all.
-pub(in crate::sandbox) fn descendants(root: Pid) -> io::Result<Vec<Pid>> {
+fn descendants(root: Pid) -> io::Result<Vec<Pid>> {
     let mut parents = Vec::new();
     for entry in fs::read_dir("/proc")? {
         let name = entry?.file_name();

@@ -5,7 +5,7 @@ use std::io::{self, IoSlice, PipeReader};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
-use caps::{Capability, CapsHashSet};
+use caps::{CapSet, Capability, CapsHashSet};
 use nix::libc;
 use nix::sys::prctl;
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
@@ -79,8 +79,11 @@ fn take_rights(spec: &RunSpec, root: OwnedFd) -> Result<(), Failure> {
     }
     set_ids(spec)
         .map_err(|error| Failure::new("become user", format!("{}:{}", spec.uid, spec.gid), &error))?;
-    let kept = if spec.uid == 0 { kept } else { CapsHashSet::new() };
-    limit_capabilities(&kept).map_err(|error| Failure::new("drop", "capabilities", &io::Error::other(error)))
+    let failed = |error| Failure::new("drop", "capabilities", &io::Error::other(error));
+    // What the container lacks, a RUN lacks too.
+    let held = caps::read(None, CapSet::Permitted).map_err(failed)?;
+    let kept = if spec.uid == 0 { kept.intersection(&held).copied().collect() } else { CapsHashSet::new() };
+    limit_capabilities(&kept).map_err(failed)
 }
 
 /// Installs the supervised filter and sends its listener away. Where that is

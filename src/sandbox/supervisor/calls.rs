@@ -8,12 +8,7 @@ use rustix::fs::OFlags;
 
 use super::task::{self, Identity};
 use super::{Answer, Service};
-use crate::sandbox::chroot::descendants;
 use crate::sandbox::raw::Notification;
-
-/// As many processes and threads as a RUN may have at once. RLIMIT_NPROC does
-/// not bind root, so they are counted here.
-const MOST_PROCESSES: usize = 8192;
 
 /// What a call asks for.
 enum Request {
@@ -26,7 +21,6 @@ enum Request {
     Attributes { place: Place, follow: bool },
     MakeNode { place: Place, mode: u32, device: u64 },
     ChangeRoot { place: Place },
-    NewProcess,
     ChangeIds,
 }
 
@@ -62,7 +56,6 @@ fn request(notification: &Notification) -> Option<Request> {
         libc::SYS_getxattr | libc::SYS_listxattr => Request::Attributes { place: plain(0), follow: true },
         libc::SYS_lgetxattr | libc::SYS_llistxattr => Request::Attributes { place: plain(0), follow: false },
         libc::SYS_chroot => Request::ChangeRoot { place: plain(0) },
-        libc::SYS_clone => Request::NewProcess,
         libc::SYS_setuid
         | libc::SYS_setgid
         | libc::SYS_setreuid
@@ -90,8 +83,6 @@ fn request(notification: &Notification) -> Option<Request> {
         libc::SYS_chmod => Request::ChangeMode { place: plain(0), mode: int(1) },
         #[cfg(target_arch = "x86_64")]
         libc::SYS_mknod => Request::MakeNode { place: plain(0), mode: int(1), device: int(2).into() },
-        #[cfg(target_arch = "x86_64")]
-        libc::SYS_fork | libc::SYS_vfork => Request::NewProcess,
         _ => return None,
     })
 }
@@ -99,11 +90,10 @@ fn request(notification: &Notification) -> Option<Request> {
 impl Service {
     /// Whatever cannot be read or understood goes on in the kernel, which has
     /// no /proc, no device and no secret to give away.
-    pub(super) fn answer(&mut self, notification: &Notification) -> Answer {
+    pub(super) fn answer(&self, notification: &Notification) -> Answer {
         let Some(request) = request(notification) else { return Answer::GoOn };
         let thread = notification.thread;
         match request {
-            Request::NewProcess => return self.count(),
             Request::ChangeIds => {
                 // What cannot be kept makes later reads fail, which go on.
                 let _ = self.memories.keep(thread);
@@ -154,7 +144,7 @@ impl Service {
                 let path = self.path(thread, &place)?;
                 self.change_root(&path)
             }
-            Request::NewProcess | Request::ChangeIds => Ok(Answer::GoOn),
+            Request::ChangeIds => Ok(Answer::GoOn),
         }
     }
 
@@ -173,18 +163,6 @@ impl Service {
         Ok(inside.join(path))
     }
 
-    /// Counts what is started, and looks who is still there once that is many.
-    fn count(&mut self) -> Answer {
-        if self.closing.load(std::sync::atomic::Ordering::Relaxed) {
-            return Answer::Error(libc::EAGAIN);
-        }
-        self.processes += 1;
-        if self.processes >= MOST_PROCESSES {
-            self.processes = alive();
-        }
-        if self.processes >= MOST_PROCESSES { Answer::Error(libc::EAGAIN) } else { Answer::GoOn }
-    }
-
     /// To where it is already: a success. Anywhere else two roots would lead
     /// out of both.
     fn change_root(&self, path: &Path) -> io::Result<Answer> {
@@ -197,14 +175,6 @@ impl Service {
 
 fn is_device(mode: u32) -> bool {
     matches!(mode & libc::S_IFMT, libc::S_IFCHR | libc::S_IFBLK)
-}
-
-/// Processes and threads of the RUN.
-fn alive() -> usize {
-    let processes = descendants(nix::unistd::getpid()).unwrap_or_default();
-    let threads =
-        |pid: &nix::unistd::Pid| std::fs::read_dir(format!("/proc/{pid}/task")).map_or(1, Iterator::count);
-    processes.iter().map(threads).sum()
 }
 
 /// Who calls.

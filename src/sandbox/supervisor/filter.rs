@@ -22,8 +22,10 @@ const OWN: u32 = 0xc000_003e;
 #[cfg(target_arch = "aarch64")]
 const OWN: u32 = 0xc000_00b7;
 
-/// Calls with a path, with a device, or about identity and number of processes.
-const HEARD: [libc::c_long; 21] = [
+/// Calls with a path, with a device, or about identity. Not fork(2): a caller
+/// that a signal interrupts before the supervisor has taken its call gets
+/// EINTR, which no shell expects of fork.
+const HEARD: [libc::c_long; 20] = [
     libc::SYS_openat,
     libc::SYS_readlinkat,
     libc::SYS_faccessat,
@@ -31,7 +33,6 @@ const HEARD: [libc::c_long; 21] = [
     libc::SYS_fchmodat,
     libc::SYS_mknodat,
     libc::SYS_chroot,
-    libc::SYS_clone,
     libc::SYS_setuid,
     libc::SYS_setgid,
     libc::SYS_setreuid,
@@ -48,7 +49,7 @@ const HEARD: [libc::c_long; 21] = [
 ];
 
 #[cfg(target_arch = "x86_64")]
-const HEARD_OF_OLD: [libc::c_long; 9] = [
+const HEARD_OF_OLD: [libc::c_long; 7] = [
     libc::SYS_open,
     libc::SYS_stat,
     libc::SYS_lstat,
@@ -56,8 +57,6 @@ const HEARD_OF_OLD: [libc::c_long; 9] = [
     libc::SYS_readlink,
     libc::SYS_chmod,
     libc::SYS_mknod,
-    libc::SYS_fork,
-    libc::SYS_vfork,
 ];
 #[cfg(not(target_arch = "x86_64"))]
 const HEARD_OF_OLD: [libc::c_long; 0] = [];

@@ -6,7 +6,7 @@
 //! in the kernel, under the RUN's own rights. What it may hand over of /proc is
 //! an allow-list ([`proc`]); directories are scratch ones ([`listing`]), never
 //! those of the real /proc. It also makes device nodes as placeholders with a
-//! record, refuses a second chroot, and counts processes.
+//! record, and refuses a second chroot.
 //!
 //! Which of this is done is said by [`Parts`], so that other rungs may use it
 //! with other parts.
@@ -26,7 +26,6 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use nix::errno::Errno;
@@ -76,35 +75,27 @@ fn sealed(content: &[u8]) -> io::Result<OwnedFd> {
     Ok(memory.into())
 }
 
-/// A supervisor at work, in a thread of its own that ends with the RUN.
-pub(super) struct Supervisor {
-    closing: Arc<AtomicBool>,
-}
+/// How many calls may be at work at once. One that nobody has taken yet is
+/// interrupted by any signal of its caller.
+const THREADS: usize = 4;
 
-impl Supervisor {
-    /// Serves `listener` until the last process of the RUN is gone.
-    ///
-    /// # Errors
-    /// When the tree cannot be opened.
-    pub(super) fn start(listener: OwnedFd, parts: Parts) -> io::Result<Self> {
-        raw::wake_in_turn(listener.as_fd());
-        let closing = Arc::new(AtomicBool::new(false));
-        let mut service = Service {
-            tree: tree(&parts)?,
-            listener,
-            record_key: parts.record_key,
-            memories: Memories::default(),
-            processes: 0,
-            closing: Arc::clone(&closing),
-        };
+/// Serves `listener`, in threads that end with the last process of the RUN.
+///
+/// # Errors
+/// When the tree cannot be opened.
+pub(super) fn start(listener: OwnedFd, parts: Parts) -> io::Result<()> {
+    raw::wake_in_turn(listener.as_fd());
+    let service = Arc::new(Service {
+        tree: tree(&parts)?,
+        listener,
+        record_key: parts.record_key,
+        memories: Memories::default(),
+    });
+    for _ in 0..THREADS {
+        let service = Arc::clone(&service);
         thread::Builder::new().name("supervisor".to_owned()).spawn(move || service.serve())?;
-        Ok(Self { closing })
     }
-
-    /// From now on fork(2) is refused, so that what is killed stays dead.
-    pub(super) fn refuse_new_processes(&self) {
-        self.closing.store(true, Ordering::Relaxed);
-    }
+    Ok(())
 }
 
 /// The tree with its placeholders: an inode each, whatever it will be called.
@@ -155,13 +146,10 @@ struct Service {
     tree: Tree,
     record_key: Option<Key>,
     memories: Memories,
-    /// Started since the last count, and those counted then.
-    processes: usize,
-    closing: Arc<AtomicBool>,
 }
 
 impl Service {
-    fn serve(&mut self) {
+    fn serve(&self) {
         while self.wait() {
             let notification = match raw::next_notification(self.listener.as_fd()) {
                 Ok(notification) => notification,

@@ -11,6 +11,7 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::libc;
 use nix::sys::uio::{RemoteIoVec, process_vm_readv, process_vm_writev};
@@ -37,7 +38,7 @@ pub(super) struct Identity {
 
 /// Memory of processes that are about to change their ids, by process.
 #[derive(Default)]
-pub(super) struct Memories(HashMap<i32, File>);
+pub(super) struct Memories(Mutex<HashMap<i32, Arc<File>>>);
 
 impl Identity {
     pub(super) fn of(thread: i32) -> io::Result<Self> {
@@ -124,17 +125,16 @@ fn act_as<T>(identity: &Identity, action: impl FnOnce() -> io::Result<T>) -> io:
 
 impl Memories {
     /// Keeps the memory of `thread`'s process open: the last chance.
-    pub(super) fn keep(&mut self, thread: i32) -> io::Result<()> {
+    pub(super) fn keep(&self, thread: i32) -> io::Result<()> {
         let process = Identity::of(thread)?.process;
-        if self.0.contains_key(&process) && readable(process) {
-            return Ok(());
-        }
+        // A panic elsewhere leaves the table whole.
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // The dead leave; whoever lives stays readable.
-        self.0.retain(|process, _| Path::new(&format!("/proc/{process}")).exists());
+        kept.retain(|process, _| Path::new(&format!("/proc/{process}")).exists());
         let memory = File::options().read(true).write(true).open(format!("/proc/{process}/mem"));
         match memory {
             Ok(memory) => {
-                self.0.insert(process, memory);
+                kept.insert(process, Arc::new(memory));
                 Ok(())
             }
             // The second of several changes, or nothing we may know.
@@ -205,13 +205,10 @@ impl Memories {
         if written? == bytes.len() { Ok(()) } else { Err(io::Error::from_raw_os_error(libc::EFAULT)) }
     }
 
-    fn kept(&self, thread: i32) -> Option<&File> {
-        self.0.get(&Identity::of(thread).ok()?.process)
+    fn kept(&self, thread: i32) -> Option<Arc<File>> {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.get(&Identity::of(thread).ok()?.process).cloned()
     }
-}
-
-fn readable(process: i32) -> bool {
-    fs::read_link(format!("/proc/{process}/cwd")).is_ok()
 }
 
 /// Where a link below `/proc/PID` of a process points, as the kernel tells it.
