@@ -16,6 +16,7 @@ pub fn trials() -> Vec<Trial> {
         as_caller("cli::refused_flags_say_what_to_use", refused_flags_say_what_to_use),
         as_caller("cli::version_and_help", version_and_help),
         as_caller("cli::check_draws_diagnostics", check_draws_diagnostics),
+        as_caller("cli::check_answers_requests", check_answers_requests),
         as_caller("cli::images_lists_names", images_lists_names),
         as_caller("cli::dockerfile_from_stdin", dockerfile_from_stdin),
         as_caller("cli::outputs", outputs),
@@ -91,6 +92,40 @@ fn check_draws_diagnostics(mut bench: Bench) {
     assert_eq!(bench.coracle(&["check", "context"]).code, Some(0));
     assert_eq!(bench.coracle(&["build", "--check", "context"]).code, Some(0));
     assert!(!bench.state().exists(), "check opens nothing");
+}
+
+fn check_answers_requests(mut bench: Bench) {
+    bench.dockerfile(
+        "# syntax=docker/dockerfile:1\n# check=experimental=all\nFROM scratch as first\nCOPY hidden $nothing /\n",
+    );
+    bench.file("hidden", "x");
+    bench.file(".dockerignore", "hidden\n");
+    let run = bench.coracle(&["check", "context"]);
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    for part in ["FromAsCasing", "UndefinedVar", "CopyIgnoredFile"] {
+        assert!(run.stderr.contains(part), "`{part}` is not in:\n{}", run.stderr);
+    }
+    let json = |run: &Run| -> Value { serde_json::from_slice(&run.stdout).expect("it is JSON") };
+    let answer = json(&bench.coracle(&["build", "--call=check,format=json", "context"]));
+    let rules: Vec<&str> = answer["warnings"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .filter_map(|found| found["ruleName"].as_str())
+        .collect();
+    assert_eq!(rules, ["FromAsCasing", "CopyIgnoredFile", "UndefinedVar"]);
+    assert_eq!(answer["warnings"][0]["location"]["ranges"][0]["start"]["line"], 3);
+    let strict = ["--build-arg", "BUILDKIT_DOCKERFILE_CHECK=error=true"];
+    let run = bench.coracle(&[&["build", "--check", "context"][..], &strict].concat());
+    assert_eq!(run.code, Some(3), "{}", run.stderr);
+    let run = bench.coracle(&[&["build", "context"][..], &strict].concat());
+    assert_eq!(run.code, Some(3), "findings fail the build:\n{}", run.stderr);
+    assert!(run.stderr.contains("FromAsCasing"), "{}", run.stderr);
+    let targets = json(&bench.coracle(&["build", "--call=targets,format=json", "context"]));
+    assert_eq!(targets["targets"][0]["name"], "first");
+    let outline = bench.coracle(&["build", "--call=outline", "context"]);
+    assert!(String::from_utf8_lossy(&outline.stdout).starts_with("TARGET:      first"));
+    assert_eq!(bench.coracle(&["build", "--call=nonsense", "context"]).code, Some(2));
 }
 
 fn images_lists_names(mut bench: Bench) {

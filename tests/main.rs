@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed, which is what is meant")]
 #![expect(unreachable_pub, reason = "one program: nothing here is seen from outside")]
 
+mod add;
 mod architecture;
 mod bad_input;
 mod build;
@@ -23,6 +24,7 @@ use libtest_mimic::{Arguments, Trial};
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let trials: Vec<Trial> = [
+        add::trials(),
         architecture::trials(),
         bad_input::trials(),
         build::trials(),

@@ -13,9 +13,12 @@ main() {
     part "build" cargo build --quiet --locked --workspace --all-targets
     part "unit tests" cargo test --quiet --locked --workspace --lib --bins
     part "plugin tests" cargo test --quiet --locked --package coracle-plugin --tests
+    part "sandbox tests" cargo test --quiet --locked --test sandbox
     part "integration tests" cargo test --quiet --locked --test integration
+    part "sandboxes" cargo test --quiet --locked --test sandboxes
     if [ "$(id -u)" = 0 ]; then
-        part "integration tests, ordinary user" as_ordinary_user
+        part "sandbox tests, ordinary user" as_ordinary_user sandbox
+        part "integration tests, ordinary user" as_ordinary_user integration --skip architecture
     fi
     part "doc tests" cargo test --quiet --locked --workspace --doc
     summary
@@ -34,22 +37,24 @@ part() {
     fi
 }
 
-# Run by root the program already starts every build twice, as root and as an
-# ordinary user. This runs the tests themselves as that user, as on a developer's
-# machine. The checkout may be closed to others, so they are copied.
+# as_ordinary_user TEST ARGUMENT…
+# Run by root the integration tests already start every build twice, as root and
+# as an ordinary user. This runs the test programs themselves as that user, as on
+# a developer's machine. The checkout may be closed to others, so they are copied.
 as_ordinary_user() {
-    local user=coracle-test copy program status
+    local test=$1 user=coracle-test copy program status
+    shift
     id "$user" >/dev/null 2>&1 || useradd --create-home "$user" || return 1
-    program=$(cargo test --quiet --locked --test integration --no-run --message-format=json |
-        sed -n 's/.*"name":"integration".*"executable":"\([^"]*\)".*/\1/p' | tail -n 1)
+    program=$(cargo test --quiet --locked --test "$test" --no-run --message-format=json |
+        sed -n "s/.*\"name\":\"$test\".*\"executable\":\"\([^\"]*\)\".*/\1/p" | tail -n 1)
     [ -x "$program" ] || { echo "the test program was not found"; return 1; }
     copy=$(mktemp -d)
     chmod 755 "$copy"
-    install -m 755 "$program" "$copy/integration"
-    install -m 755 "${CARGO_TARGET_DIR:-target}/debug/coracle" "$copy/coracle"
+    install -m 755 "$program" "$copy/$test"
+    install -m 755 target/debug/coracle "$copy/coracle"
     (cd / && runuser -u "$user" -- env -i HOME="$(getent passwd "$user" | cut -d: -f6)" \
         PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
-        "$copy/integration" --quiet --skip architecture)
+        "$copy/$test" --quiet "$@")
     status=$?
     rm -rf "$copy"
     return $status

@@ -67,7 +67,7 @@ pub(crate) fn hand_over(arguments: Vec<OsString>, environment: Environment) -> u
 /// Builds, and wipes the state directory afterwards where that is wished. The
 /// process must have one thread; where a user namespace is needed this returns in
 /// a child only.
-pub(crate) fn conduct(request: BuildRequest, door: Door) -> Result<Outcome, Failure> {
+pub(crate) fn conduct(request: BuildRequest, door: Door) -> Result<Option<Outcome>, Failure> {
     let state_dir = cli::state_directory(door.state_dir.as_deref(), &door.environment).map_err(failure)?;
     let purge = should_purge(&door, &state_dir);
     let options = options(door, state_dir.clone())?;

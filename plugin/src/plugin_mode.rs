@@ -60,11 +60,11 @@ fn build(job: Job) -> u8 {
         say(&format!("error: the directory of `{path}` cannot be created: {error}\n"));
         return ErrorKind::Other.exit_code();
     }
-    let (dry_run, quiet) = (request.dry_run, door.quiet);
+    let quiet = door.quiet;
     let start = Instant::now();
     match door::conduct(request, door) {
-        Ok(_) if dry_run => 0,
-        Ok(outcome) => {
+        Ok(None) => 0,
+        Ok(Some(outcome)) => {
             if !quiet {
                 say(&summary(&outcome, start.elapsed().as_secs_f64(), &credentials));
             }

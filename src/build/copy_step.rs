@@ -1,9 +1,10 @@
 //! COPY and ADD as steps: where the sources are, and who owns the copies.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::copy::{self, Picked, Target};
@@ -14,7 +15,7 @@ use super::material::{Chain, blocking};
 use super::stage::{Made, Site, Work};
 use super::tree::LayersTree;
 use crate::context::{DirectoryContext, Owners, Selection, SourceTree};
-use crate::layer::{self, UnpackOptions};
+use crate::layer::{self, Stack, UnpackOptions};
 use crate::plan::{CopyFrom, CopyOp, CopySource};
 use crate::rootfs::LayerTree;
 
@@ -30,7 +31,7 @@ pub(super) async fn copy(work: &Work, op: &CopyOp) -> Result<Made, StepError> {
     let (site, op) = (Arc::clone(&work.site), op.clone());
     let now = site.epoch.unwrap_or(site.now);
     let packed = blocking(move || {
-        let target = Target { base: &stack, owner, now };
+        let target = Target { base: &stack, owner, now, is_mount: false };
         write(&site, &op, source.as_ref(), &target, &mut writer)?;
         writer.finish().map_err(StepError::Layer)
     })
@@ -106,17 +107,11 @@ fn write(
     target: &Target<'_>,
     writer: &mut layer::LayerWriter,
 ) -> Result<(), StepError> {
-    let mut archives = Vec::new();
-    let mut selected = None;
+    let mut picked = Vec::new();
     if let Some(Source { tree, owners }) = source
-        && let Some(mut selection) = inputs::pick(tree.as_ref(), op)?
+        && let Some(selection) = inputs::pick(tree.as_ref(), op)?
     {
-        archives = unpack_archives(site, op, tree.as_ref(), &mut selection)?;
-        selected = Some((tree.as_ref(), selection, *owners == Owners::Count));
-    }
-    let mut picked: Vec<Picked<'_>> = archives.iter().map(|archive| Picked::Archive(archive)).collect();
-    if let Some((tree, selection, keep_owner)) = selected {
-        picked.push(Picked::Selection { tree, selection, keep_owner });
+        picked = with_archives(site, op, tree.as_ref(), selection, *owners == Owners::Count)?;
     }
     for item in &op.sources {
         match item {
@@ -136,38 +131,48 @@ fn write(
     copy::write_layer(op, &picked, target, writer).map_err(StepError::Copy)
 }
 
-/// ADD unpacks local archives: they leave the selection and become trees.
-fn unpack_archives(
+/// ADD unpacks local archives where they stand among the sources: they become
+/// trees between what is copied before and after them.
+fn with_archives<'a>(
     site: &Site,
     op: &CopyOp,
-    tree: &dyn SourceTree,
-    selection: &mut Selection,
-) -> Result<Vec<LayersTree>, StepError> {
+    tree: &'a (dyn SourceTree + Send + Sync),
+    mut selection: Selection,
+    keep_owner: bool,
+) -> Result<Vec<Picked<'a>>, StepError> {
     let wanted = op.add.as_ref().is_some_and(|add| add.unpack != Some(false));
-    let mut archives = Vec::new();
-    let mut files = Vec::new();
-    for item in std::mem::take(&mut selection.items) {
-        let archive = wanted
-            && item.node.is_file()
-            && layer::is_archive(open(tree, &item.path)?).map_err(StepError::Layer)?;
-        match archive {
-            true => archives.push(unpack_archive(site, tree, &item.path)?),
-            false => files.push(item),
+    let items = std::mem::take(&mut selection.items);
+    let piece = |items| Picked::Selection { tree, selection: selection.with_items(items), keep_owner };
+    if !wanted {
+        return Ok(vec![piece(items)]);
+    }
+    let (mut picked, mut files) = (Vec::new(), Vec::new());
+    for item in items {
+        if item.node.is_file() && layer::is_archive(open(tree, &item.path)?).map_err(StepError::Layer)? {
+            picked.push(piece(std::mem::take(&mut files)));
+            picked.push(unpack_archive(site, tree, &item.path)?);
+        } else {
+            files.push(item);
         }
     }
-    selection.items = files;
-    Ok(archives)
+    picked.push(piece(files));
+    Ok(picked)
 }
 
-fn unpack_archive(site: &Site, tree: &dyn SourceTree, path: &Path) -> Result<LayersTree, StepError> {
+fn unpack_archive(site: &Site, tree: &dyn SourceTree, path: &Path) -> Result<Picked<'static>, StepError> {
     let failed = |source| StepError::File { path: site.materials.unfinished.clone(), source };
     let own = tempfile::tempdir_in(&site.materials.unfinished).map_err(failed)?.keep();
     let directory = File::open(&own).map_err(failed)?;
     let options = UnpackOptions { record_key: site.materials.record_key.clone() };
-    let unpacked =
-        layer::unpack(open(tree, path)?, "", directory.as_fd(), None, &options).map_err(StepError::Layer)?;
+    let unpacked = layer::unpack_archive(open(tree, path)?, directory.as_fd(), &options);
+    let unpacked = unpacked.map_err(StepError::Layer)?;
+    let described: BTreeSet<PathBuf> = unpacked.index.iter().map(|entry| entry.path).collect();
+    let stack = Stack::new(vec![Arc::new(unpacked.index.clone())]);
+    let implied = stack.iter().map(|found| found.entry.path).filter(|path| !described.contains(path));
+    let implied = implied.collect();
     let only = LayerTree { tree: own, index: Arc::new(unpacked.index) };
-    Ok(LayersTree::new(format!("archive `{}`", path.display()), &[only]))
+    let tree = LayersTree::new(format!("archive `{}`", path.display()), &[only]);
+    Ok(Picked::Archive { tree: Box::new(tree), implied })
 }
 
 fn open<'a>(tree: &'a dyn SourceTree, path: &Path) -> Result<Box<dyn Read + Send + 'a>, StepError> {

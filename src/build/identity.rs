@@ -77,15 +77,13 @@ impl Accounts {
         let (name, group) = split(chown);
         let entry = self.user(name);
         let uid = entry.as_ref().map(|entry| entry.uid).or_else(|| name.parse().ok()).unwrap_or(0);
-        let gid = match group {
-            Some(group) => self.gid(group).unwrap_or(0),
-            None => match name.parse::<u32>() {
-                // `--chown=1000` means 1000:1000, as in Docker.
-                Ok(number) => number,
-                Err(_) => entry.map_or(0, |entry| entry.gid),
-            },
+        let own = match name.parse::<u32>() {
+            // `--chown=1000` means 1000:1000, as in Docker.
+            Ok(number) => number,
+            Err(_) => entry.map_or(0, |entry| entry.gid),
         };
-        (uid, gid)
+        // A group that the stage does not know changes nothing.
+        (uid, group.and_then(|group| self.gid(group).ok()).unwrap_or(own))
     }
 
     fn user<'a>(&'a self, wanted: &str) -> Option<User<'a>> {
@@ -188,6 +186,9 @@ mod tests {
             (":adm", (0, 4)),
             ("nobody", (0, 0)),
             ("nobody:nogroup", (0, 0)),
+            ("bob:nogroup", (1000, 100)),
+            ("12:nogroup", (12, 12)),
+            (":", (0, 0)),
         ] {
             assert_eq!(accounts().owner(chown), expected, "{chown}");
         }

@@ -165,7 +165,8 @@ impl Materials {
             chain,
             below: below.to_vec(),
             tree: self.temporary("tree", &chain),
-            entries: self.temporary("entries", &diff_id),
+            // Another name than in `index`, which may read the same layer right now.
+            entries: self.temporary("tree-entries", &diff_id),
             key: self.record_key.clone(),
         };
         let (tree, index) = blocking(move || unpack.run()).await?;

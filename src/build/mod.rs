@@ -6,6 +6,7 @@
 //! → outputs → push. Nothing is named or pushed before everything succeeded.
 
 mod bases;
+mod check;
 mod copy;
 mod copy_step;
 mod error;
@@ -40,6 +41,7 @@ use crate::secret::Secret;
 use crate::store::{BuildDirectory, Store};
 use crate::{metadata, net, registry, sandbox};
 
+pub use check::ignored_sources;
 pub use copy::CopyError;
 pub use error::{Error, StepError};
 pub use identity::IdentityError;
@@ -73,21 +75,19 @@ pub struct Workshop {
 /// A secret may be a key or a token, not a disk image (BuildKit's limit).
 const SECRET_LIMIT: u64 = 500 << 10;
 
-/// Builds, writes outputs, pushes.
+/// Builds, writes outputs, pushes. With `dry_run` it only checks: may we push,
+/// are all bases and sources there; says what would be done, and is `None`.
 ///
 /// # Errors
 /// Every error names what failed in the user's terms; [`Error::kind`] gives the
 /// exit code. Whatever was unfinished is gone when this returns.
-pub async fn build(request: BuildRequest, workshop: &Workshop) -> Result<Outcome, Error> {
+pub async fn build(request: BuildRequest, workshop: &Workshop) -> Result<Option<Outcome>, Error> {
     let reporter = &workshop.reporter;
-    if request.dry_run {
-        return Err(Error::Unsupported("a build that only checks is not supported yet".to_owned()));
-    }
     let found = source::find(&request)?;
-    let dockerfile = source::parse(&found, reporter.as_ref())?;
+    let options = plan_options(&request);
+    let dockerfile = source::parse(&found, &options, reporter.as_ref())?;
     let store = Arc::new(Store::open(&workshop.state_dir, &id_map_name(&workshop.entered.id_map))?);
     let unfinished = store.build_directory()?;
-    let options = plan_options(&request);
     let contexts = Contexts {
         main: source::open_context(&request, &found, &store)?.map(Arc::new),
         named: source::open_named(&request, &store)?,
@@ -99,15 +99,19 @@ pub async fn build(request: BuildRequest, workshop: &Workshop) -> Result<Outcome
         let checked = export::check_push(&request, &client);
         let planned = bases::plan(&dockerfile, &options, &client, reporter);
         let ((), (plan, bases)) = futures_util::try_join!(checked, planned)?;
+        source::judge_ignored(&request, &found, &dockerfile, &options, &plan, reporter.as_ref())?;
         let record_key = metadata::Key::from_bytes(store.record_key()?);
         let materials = Materials::new(store, Arc::clone(&client), unfinished.path().to_owned(), record_key);
         let site = site(&request, workshop, &dockerfile, plan, bases, contexts, materials)?;
+        if request.dry_run {
+            return schedule::describe(&site).map(|()| None);
+        }
         let result = schedule::run(Arc::clone(&site)).await?;
         for context in site.contexts.main.iter().chain(site.contexts.named.values()) {
             context.save_stat_index().map_err(Error::Context)?;
         }
         let image = finish_image(&request, &site, &result);
-        export::export(&request, &site, &result, image).await
+        export::export(&request, &site, &result, image).await.map(Some)
     };
     tokio::select! {
         biased;
@@ -120,10 +124,11 @@ pub async fn build(request: BuildRequest, workshop: &Workshop) -> Result<Outcome
 /// waits on a network. The pause lets them finish first.
 async fn interrupted(cancel: &CancellationToken) {
     cancel.cancelled().await;
-    tokio::time::sleep(std::time::Duration::from_secs(5)).await;
+    tokio::time::sleep(std::time::Duration::from_secs(4)).await;
 }
 
-fn plan_options(request: &BuildRequest) -> plan::Options {
+/// What the request says about the plan.
+pub fn plan_options(request: &BuildRequest) -> plan::Options {
     let host = Platform::host();
     plan::Options {
         target: request.target.clone(),
@@ -228,7 +233,8 @@ fn site(
         epoch: request.source_date_epoch,
         uncached,
         reporter: Arc::clone(&workshop.reporter),
-        cancel: workshop.cancel.clone(),
+        // A failing stage stops the others, which is no signal from outside.
+        cancel: workshop.cancel.child_token(),
         results,
         step_locks: material::Locks::new(),
         first_step,

@@ -117,7 +117,7 @@ async fn show(work: &Work, bind: &BindMount, own: &Path, tree: &Path) -> Result<
         let keep_owner = source.owners == Owners::Count;
         let picked = [Picked::Selection { tree: source.tree.as_ref(), selection, keep_owner }];
         let base = Stack::new(Vec::new());
-        let target = Target { base: &base, owner: None, now: site.now };
+        let target = Target { base: &base, owner: None, now: site.now, is_mount: true };
         copy::write_layer(&op, &picked, &target, &mut writer).map_err(StepError::Copy)?;
         let packed = writer.finish().map_err(StepError::Layer)?;
         unpack(&site, &packed, &into)

@@ -50,6 +50,7 @@ fn broken(work: &Work, step: &Step, exit: Exit, tail: &[String]) -> Error {
 }
 
 async fn perform(work: &mut Work, op: &RunOp, event: StepId) -> Result<Ended, StepError> {
+    work.site.sandbox.ready().map_err(StepError::Sandbox)?;
     let trees = work.site.materials.trees(&work.chain).await?;
     let scratch = work.scratch(event)?;
     let prepared = mounts::prepare(work, op, &scratch).await?;

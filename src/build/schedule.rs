@@ -37,6 +37,26 @@ pub(super) async fn run(site: Arc<Site>) -> Result<Arc<StageResult>, Error> {
     }
 }
 
+/// Says what a build would do, step by step.
+pub(super) fn describe(site: &Site) -> Result<(), Error> {
+    let demanded = demanded(site)?;
+    for id in &demanded {
+        let stage = site.stage(*id);
+        for (position, step) in stage.steps.iter().enumerate() {
+            let state = match matches!(step.op, Op::Config) || site.knows(*id, position)? {
+                true => "known",
+                false => "to do",
+            };
+            site.reporter.info(format!("{} {state}", stage::label(stage, position, step)));
+        }
+    }
+    let unused = site.plan.stages.len() - demanded.len();
+    if unused > 0 {
+        site.reporter.info(format!("stages not needed, because what reads them is known: {unused}"));
+    }
+    Ok(())
+}
+
 /// The target, the stages that demanded stages are based on, and those that
 /// their unknown steps read.
 fn demanded(site: &Site) -> Result<BTreeSet<StageId>, Error> {

@@ -10,7 +10,7 @@ use super::error::Error;
 use super::request::{BuildRequest, ContextSource, DockerfileSource};
 use crate::context::{self, DirectoryContext};
 use crate::dockerfile::{self, Diagnostic, Dockerfile, Severity, Source};
-use crate::plan::NamedContext;
+use crate::plan::{self, BuildPlan, NamedContext, Options};
 use crate::progress::Reporter;
 use crate::store::Store;
 
@@ -65,8 +65,9 @@ fn shown(path: &Path) -> String {
 }
 
 /// Parses it; warnings are reported, errors returned all at once.
-pub(super) fn parse(found: &Found, reporter: &dyn Reporter) -> Result<Dockerfile, Error> {
-    let parsed = dockerfile::parse(&found.name, &found.text);
+pub(super) fn parse(found: &Found, options: &Options, reporter: &dyn Reporter) -> Result<Dockerfile, Error> {
+    let checks = options.build_args.get("BUILDKIT_DOCKERFILE_CHECK").map(String::as_str);
+    let parsed = dockerfile::parse_checked(&found.name, &found.text, checks);
     judge(&parsed.diagnostics, &parsed.dockerfile.source, reporter)?;
     Ok(parsed.dockerfile)
 }
@@ -87,6 +88,22 @@ pub(super) fn judge(
     }
     let drawn: Vec<String> = errors.iter().map(|error| error.render(source)).collect();
     Err(Error::Dockerfile(drawn.join("\n")))
+}
+
+/// Reports sources of COPY that the ignore file hides, where that check is wanted.
+pub(super) fn judge_ignored(
+    request: &BuildRequest,
+    found: &Found,
+    dockerfile: &Dockerfile,
+    options: &Options,
+    plan: &BuildPlan,
+    reporter: &dyn Reporter,
+) -> Result<(), Error> {
+    let ContextSource::Directory(directory) = &request.context else { return Ok(()) };
+    let ignore = context::ignore_file(directory, found.path.as_deref()).map_err(Error::Context)?;
+    let checks = plan::checks(dockerfile, options);
+    let hidden = super::check::ignored_sources(&checks, &ignore, &plan.context_sources());
+    judge(&hidden, &dockerfile.source, reporter)
 }
 
 /// Opens the context with the ignore file that belongs to it:

@@ -152,7 +152,9 @@ impl Work {
         }
         let started = Instant::now();
         let event = StepId(self.site.first_step[self.id.0] + position);
-        self.site.reporter.report(Event::StepStarted { id: event, label: self.label(position, step) });
+        self.site
+            .reporter
+            .report(Event::StepStarted { id: event, label: label(self.site.stage(self.id), position, step) });
         let done = self.known_or_done(position, step, event).await;
         let outcome = match &done {
             Ok((_, true)) => StepOutcome::Cached,
@@ -177,12 +179,6 @@ impl Work {
             None => result.builder.empty(history),
         }
         Ok(())
-    }
-
-    /// `[build 2/5] RUN make`; FROM is number one.
-    fn label(&self, position: usize, step: &Step) -> String {
-        let stage = self.site.stage(self.id);
-        format!("[{} {}/{}] {}", stage.name, position + 2, stage.steps.len() + 1, step.text)
     }
 
     async fn known_or_done(
@@ -313,6 +309,11 @@ impl Site {
         }
         Ok(())
     }
+}
+
+/// `[build 2/5] RUN make`; FROM is number one.
+pub(super) fn label(stage: &Stage, position: usize, step: &Step) -> String {
+    format!("[{} {}/{}] {}", stage.name, position + 2, stage.steps.len() + 1, step.text)
 }
 
 /// The start of an instruction, for a message.

@@ -26,6 +26,8 @@ pub(super) enum Command {
     /// List the images in the state directory
     #[command(visible_alias = "ls")]
     Images(ImagesArguments),
+    /// Say what works here and what does not: isolation, storage, registries
+    Doctor(DoctorArguments),
     /// Print the version
     Version,
 }
@@ -134,7 +136,7 @@ pub(super) struct BuildArguments {
     #[arg(long = "attest", value_name = "SPEC")]
     pub(super) attests: Vec<String>,
     /// What to do: build, or check the Dockerfile only
-    #[arg(long, value_name = "build|check|outline|targets", default_value = "build")]
+    #[arg(long, value_name = "build|check|outline|targets[,format=json]", default_value = "build")]
     pub(super) call: String,
     /// Same as --call=check
     #[arg(long)]
@@ -163,6 +165,18 @@ pub(super) struct CheckArguments {
     /// Dockerfile; `-` reads it from standard input [default: CONTEXT/Dockerfile]
     #[arg(short, long, value_name = "PATH")]
     pub(super) file: Option<PathBuf>,
+    /// Stage that is asked about [default: the last one]
+    #[arg(long, value_name = "STAGE")]
+    pub(super) target: Option<String>,
+    /// Value of an ARG (repeat)
+    #[arg(long = "build-arg", value_name = "NAME=VALUE")]
+    pub(super) build_args: Vec<String>,
+    /// What to tell: its mistakes, what its target takes, or its targets
+    #[arg(long, value_name = "check|outline|targets[,format=json]", default_value = "check")]
+    pub(super) call: String,
+    /// How it is told
+    #[arg(long, value_name = "text|json", default_value = "text")]
+    pub(super) format: String,
 }
 
 /// `coracle images`.
@@ -176,15 +190,27 @@ pub(super) struct ImagesArguments {
     pub(super) quiet: bool,
 }
 
-impl BuildArguments {
-    /// `--check` and `--call=check`.
-    pub(super) fn asks_for_check(&self) -> bool {
-        self.check || self.call == "check" || self.call == "lint"
-    }
+/// `coracle doctor`.
+#[derive(Clone, Debug, Args)]
+pub(super) struct DoctorArguments {
+    /// Print JSON
+    #[arg(long)]
+    pub(super) json: bool,
+    /// Ask this registry whether it answers and lets us in (repeat)
+    #[arg(long = "registry", value_name = "HOST[:PORT]")]
+    pub(super) registries: Vec<String>,
+    /// Registry that is spoken to over plain HTTP or with an unverified certificate (repeat)
+    #[arg(long = "insecure-registry", value_name = "HOST[:PORT]")]
+    pub(super) insecure_registries: Vec<String>,
+    /// State directory [default: CORACLE_STATE_DIR, else the user's data directory]
+    #[arg(long, value_name = "PATH")]
+    pub(super) state_dir: Option<PathBuf>,
+}
 
-    /// The same Dockerfile for `check`.
-    pub(super) fn as_check(&self) -> CheckArguments {
-        CheckArguments { context: self.context.clone(), file: self.file.clone() }
+impl BuildArguments {
+    /// `--check` and `--call` of anything but `build`: nothing is built.
+    pub(super) fn only_asks(&self) -> bool {
+        self.check || self.call.split(',').next() != Some("build")
     }
 }
 

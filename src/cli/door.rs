@@ -147,11 +147,11 @@ pub fn stub(arguments: &[OsString]) -> Option<u8> {
 ///
 /// The process must have one thread. Where a user namespace is needed this
 /// returns in a child only; the caller goes on as if nothing had happened and
-/// exits with its code.
+/// exits with its code. `None` after a `dry_run`.
 ///
 /// # Errors
 /// When the sandbox cannot be entered or the build fails.
-pub fn conduct(request: BuildRequest, options: DoorOptions) -> Result<Outcome, DoorError> {
+pub fn conduct(request: BuildRequest, options: DoorOptions) -> Result<Option<Outcome>, DoorError> {
     let wish = sandbox::Wish {
         isolation: options.isolation,
         storage: options.storage,
@@ -168,7 +168,7 @@ async fn build_until_signal(
     mut request: BuildRequest,
     options: DoorOptions,
     entered: sandbox::Entered,
-) -> Result<Outcome, DoorError> {
+) -> Result<Option<Outcome>, DoorError> {
     let cancel = CancellationToken::new();
     cancel_on_signals(&cancel).map_err(DoorError::Runtime)?;
     build::read_secrets(&mut request)?;

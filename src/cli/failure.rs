@@ -45,6 +45,9 @@ pub(super) enum Failure {
     /// There is no Dockerfile in the context.
     #[error("there is neither a Dockerfile nor a Containerfile in `{}`; name one with --file", .0.display())]
     NoDockerfile(PathBuf),
+    /// The ignore file, for a check.
+    #[error("the ignore file cannot be used")]
+    Context(#[source] crate::context::Error),
     /// The Dockerfile has errors; they are on standard error already.
     #[error("the Dockerfile has {errors} error{}", if *.errors == 1 { "" } else { "s" })]
     Dockerfile {
@@ -59,7 +62,9 @@ impl Failure {
         match self {
             Self::Usage(_) => ErrorKind::Usage,
             Self::Door(error) => error.kind(),
-            Self::NoDockerfile(_) | Self::Dockerfile { .. } | Self::Read { .. } => ErrorKind::Build,
+            Self::NoDockerfile(_) | Self::Dockerfile { .. } | Self::Context(_) | Self::Read { .. } => {
+                ErrorKind::Build
+            }
             Self::Input(_) | Self::Write { .. } | Self::Print(_) => ErrorKind::Other,
         }
     }

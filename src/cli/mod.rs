@@ -8,9 +8,11 @@
 //!
 //! [`BuildRequest`]: crate::build::BuildRequest
 
+mod answer;
 mod arguments;
-mod check;
+mod ask;
 mod context;
+mod doctor;
 mod door;
 mod failure;
 mod fields;
@@ -41,9 +43,13 @@ pub fn run(arguments: Vec<OsString>, environment: BTreeMap<String, String>) -> u
         Err(error) => return show_usage(&error),
     };
     let done = match line.command {
-        Command::Build(build) if build.asks_for_check() => check::run(&build.as_check(), &mut io::stderr()),
+        Command::Doctor(doctor) => match doctor::run(&doctor, &environment, &mut io::stdout()) {
+            Ok(code) => return code,
+            Err(failure) => Err(failure),
+        },
+        Command::Build(build) if build.only_asks() => ask::of_build(&build, &environment),
         Command::Build(build) => request::run(*build, environment),
-        Command::Check(check) => check::run(&check, &mut io::stderr()),
+        Command::Check(check) => ask::of_check(&check),
         Command::Images(images) => images::run(&images, &environment, &mut io::stdout()),
         Command::Version => write_version(&mut io::stdout()),
     };
@@ -95,6 +101,7 @@ mod tests {
         assert_eq!(code(&["build", "--load", "."]), 2);
         assert_eq!(code(&["version"]), 0);
         assert_eq!(code(&["--help"]), 0);
+        assert_eq!(code(&["doctor", "--no-such-flag"]), 2);
     }
 
     #[test]

@@ -31,7 +31,6 @@ pub(super) fn refusals(arguments: &BuildArguments) -> Vec<String> {
     lines.extend(given.iter().filter(|(is_given, _)| *is_given).map(|(_, line)| (*line).to_owned()));
     lines.extend(attestations(arguments));
     lines.extend(arguments.allow.iter().filter_map(|name| entitlement(name)));
-    lines.extend(call(&arguments.call));
     lines
 }
 
@@ -64,16 +63,6 @@ fn entitlement(name: &str) -> Option<String> {
     })
 }
 
-fn call(name: &str) -> Option<String> {
-    match name {
-        "build" | "check" | "lint" => None,
-        "outline" | "targets" => {
-            Some(format!("--call `{name}` is not supported yet; `coracle check` reads the Dockerfile"))
-        }
-        other => Some(format!("--call `{other}` is unknown (build, check)")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use clap::Parser;
@@ -99,7 +88,6 @@ mod tests {
         check(&["--load", "--ssh", "default", "--shm-size=64m", "--ulimit=nofile=1:1"], 4);
         check(&["--cache-from=type=registry,ref=x", "--cache-to=type=inline"], 2);
         check(&["--allow=security.insecure,network.host"], 1);
-        check(&["--call=outline"], 1);
         check(&["--explain"], 1);
     }
 

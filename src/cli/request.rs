@@ -17,9 +17,11 @@ use super::fields::fields;
 use super::output::{self, takes_stdout};
 use super::refused::refusals;
 use super::results;
-use crate::build::{BuildRequest, CachePolicy, ContextSource, Destination, DockerfileSource, SecretSource};
+use crate::build::{
+    self, BuildRequest, CachePolicy, ContextSource, Destination, DockerfileSource, SecretSource,
+};
 use crate::image::{Platform, Reference};
-use crate::plan::{NamedContext, Network};
+use crate::plan::{self, NamedContext, Network};
 use crate::registry::Credentials;
 use crate::sandbox::{Rung, StorageKind};
 use crate::secret::Secret;
@@ -44,11 +46,27 @@ pub(super) fn run(arguments: BuildArguments, environment: BTreeMap<String, Strin
         request.dockerfile = DockerfileSource::Text(read_input(&mut io::stdin().lock())?);
     }
     let digest_to_stderr = request.outputs.iter().any(takes_stdout);
-    let outcome = conduct(request, door.into_options(&arguments, environment))?;
+    let Some(outcome) = conduct(request, door.into_options(&arguments, environment))? else { return Ok(()) };
     results::write(&outcome, arguments.iidfile.as_deref(), arguments.metadata_file.as_deref())?;
     match digest_to_stderr {
         true => results::print(&outcome, &mut io::stderr()),
         false => results::print(&outcome, &mut io::stdout()),
+    }
+}
+
+/// What the arguments say about a plan, for requests that build nothing.
+///
+/// # Errors
+/// All usage errors at once.
+pub(super) fn plan_options(
+    arguments: &BuildArguments,
+    environment: &BTreeMap<String, String>,
+) -> Result<plan::Options, Failure> {
+    let mut wrong = Vec::new();
+    let request = understand(arguments, environment, &mut wrong);
+    match wrong.is_empty() {
+        true => Ok(build::plan_options(&request)),
+        false => Err(Failure::Usage(wrong)),
     }
 }
 

@@ -197,6 +197,12 @@ impl Selection {
         step
     }
 
+    /// The same selection of other items.
+    #[must_use]
+    pub fn with_items(&self, items: Vec<Selected>) -> Self {
+        Self { items, excludes: self.excludes.clone(), parents: self.parents }
+    }
+
     /// Whether names keep their path below the pivot (`--parents`).
     pub fn keeps_parents(&self) -> bool {
         self.parents

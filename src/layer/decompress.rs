@@ -3,6 +3,9 @@
 //! What a blob is, its first bytes say: media types lie (Docker images whose
 //! `tar.gzip` layers are plain tars exist). A second thread decompresses and
 //! hashes, because unpacking keeps one busy with the file system.
+//!
+//! Layers are gzip, zstd or plain (OCI image spec, layer.md). Archives that ADD
+//! unpacks may be bzip2 or xz as well.
 
 use std::io::{self, BufReader, Read};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -10,9 +13,17 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use crate::image::{Digest, Hasher};
 
 use super::Error;
+use super::tar_stream::Dialect;
 
 const GZIP: &[u8] = &[0x1f, 0x8b];
 const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
+const XZ: &[u8] = &[0xfd, b'7', b'z', b'X', b'Z', 0];
+/// Between them stands a digit, the size of the blocks.
+const BZIP2: (&[u8], &[u8]) = (b"BZh", &[0x31, 0x41, 0x59, 0x26, 0x53, 0x59]);
+/// Bytes that tell all of them apart.
+const MAGIC: u64 = 10;
+/// An xz stream says how much memory it needs, up to 4 GiB; `xz -9` needs 65 MiB.
+const XZ_MEMORY_KIB: u32 = 256 << 10;
 /// A buffer on its way from one thread to the other, and how many there are.
 const BUFFER: usize = 256 << 10;
 const BUFFERS: usize = 4;
@@ -22,9 +33,10 @@ const BUFFERS: usize = 4;
 pub(super) fn with_tar<R: Read + Send, T>(
     blob: R,
     media_type: &str,
+    dialect: Dialect,
     consume: impl FnOnce(&mut dyn Read) -> Result<T, Error>,
 ) -> Result<(T, Digest), Error> {
-    let decoder = decoder(blob, media_type)?;
+    let decoder = decoder(blob, media_type, dialect)?;
     std::thread::scope(|scope| {
         let (full, arriving) = sync_channel(BUFFERS);
         let (emptied, empty) = sync_channel(BUFFERS);
@@ -42,11 +54,15 @@ pub(super) fn with_tar<R: Read + Send, T>(
 pub(super) fn decoder<'a>(
     blob: impl Read + Send + 'a,
     media_type: &str,
+    dialect: Dialect,
 ) -> Result<Box<dyn Read + Send + 'a>, Error> {
     let mut blob = blob;
     let mut start = Vec::new();
-    blob.by_ref().take(4).read_to_end(&mut start).map_err(Error::ReadBlob)?;
+    blob.by_ref().take(MAGIC).read_to_end(&mut start).map_err(Error::ReadBlob)?;
     let is = |magic: &[u8]| start.starts_with(magic);
+    let foreign = dialect == Dialect::Archive;
+    let bzip2 = foreign && is(BZIP2.0) && start.get(4..).is_some_and(|rest| rest == BZIP2.1);
+    let xz = foreign && is(XZ);
     let (gzip, zstd) = (is(GZIP), is(ZSTD) || is_skippable(&start));
     let named = ["gzip", "zstd"].into_iter().find(|name| media_type.ends_with(name));
     if let (Some(named), true) = (named, start.is_empty()) {
@@ -60,12 +76,18 @@ pub(super) fn decoder<'a>(
     if zstd {
         return Ok(Box::new(zstd::stream::read::Decoder::with_buffer(blob).map_err(Error::ReadBlob)?));
     }
+    if bzip2 {
+        return Ok(Box::new(bzip2::bufread::MultiBzDecoder::new(blob)));
+    }
+    if xz {
+        return Ok(Box::new(lzma_rust2::XzReader::new_mem_limit(blob, true, XZ_MEMORY_KIB)));
+    }
     Ok(Box::new(blob))
 }
 
 /// A zstd stream may start with frames of foreign data (RFC 8878, 3.1.2).
 fn is_skippable(start: &[u8]) -> bool {
-    matches!(start, [0x50..=0x5f, 0x2a, 0x4d, 0x18])
+    matches!(start, [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..])
 }
 
 fn pump(

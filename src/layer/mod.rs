@@ -38,4 +38,4 @@ pub use index::EntryIndex;
 pub use pack::{LayerWriter, PackOptions, PackedLayer};
 pub use read::{index, is_archive, read_files};
 pub use stack::{Found, Resolved, Stack};
-pub use unpack::{Below, LowerTrees, UnpackOptions, Unpacked, unpack};
+pub use unpack::{Below, LowerTrees, UnpackOptions, Unpacked, unpack, unpack_archive};

@@ -8,7 +8,7 @@ use crate::image::Digest;
 
 use super::decompress::{decoder, with_tar};
 use super::index_builder::IndexBuilder;
-use super::tar_stream::{Item, TarStream};
+use super::tar_stream::{Dialect, Item, TarStream};
 use super::{EntryIndex, Error, Kind};
 
 /// What [`read_files`] reads of one file at most, in bytes.
@@ -19,8 +19,8 @@ const LARGEST_FILE: u64 = 1 << 20;
 /// # Errors
 /// When the blob cannot be read, is malformed or holds unsafe names.
 pub fn index(blob: impl Read + Send, media_type: &str) -> Result<(EntryIndex, Digest), Error> {
-    let (builder, diff_id) = with_tar(blob, media_type, |tar| {
-        let mut stream = TarStream::new(tar);
+    let (builder, diff_id) = with_tar(blob, media_type, Dialect::Layer, |tar| {
+        let mut stream = TarStream::new(tar, Dialect::Layer);
         let mut builder = IndexBuilder::default();
         while let Some(item) = stream.next_item()? {
             builder.apply(item)?;
@@ -30,14 +30,14 @@ pub fn index(blob: impl Read + Send, media_type: &str) -> Result<(EntryIndex, Di
     Ok((builder.finish()?, diff_id))
 }
 
-/// Whether a file is a tar, plain or compressed as layers are: what ADD
-/// unpacks. Decided by its first header, as Docker does.
+/// Whether a file is a tar, plain or compressed by gzip, bzip2, xz or zstd: what
+/// ADD unpacks. Decided by its first header, as Docker does.
 ///
 /// # Errors
 /// When it cannot be read; a damaged archive is none.
 pub fn is_archive(file: impl Read + Send) -> Result<bool, Error> {
-    let decoder = decoder(file, "")?;
-    match TarStream::new(decoder).next_item() {
+    let decoder = decoder(file, "", Dialect::Archive)?;
+    match TarStream::new(decoder, Dialect::Archive).next_item() {
         Ok(item) => Ok(item.is_some()),
         Err(Error::ReadBlob(source)) if source.raw_os_error().is_some() => Err(Error::ReadBlob(source)),
         Err(Error::ReadBlob(_) | Error::Malformed(_) | Error::Truncated { .. }) => Ok(false),
@@ -58,8 +58,8 @@ pub fn read_files(
     paths: &[&Path],
 ) -> Result<BTreeMap<PathBuf, Vec<u8>>, Error> {
     let wanted: BTreeSet<&Path> = paths.iter().copied().collect();
-    let (files, _) = with_tar(blob, media_type, |tar| {
-        let mut stream = TarStream::new(tar);
+    let (files, _) = with_tar(blob, media_type, Dialect::Layer, |tar| {
+        let mut stream = TarStream::new(tar, Dialect::Layer);
         let mut builder = IndexBuilder::default();
         let mut files = BTreeMap::new();
         while let Some(item) = stream.next_item()? {

@@ -32,10 +32,20 @@ pub(super) enum Item {
 
 pub(super) struct TarStream<R> {
     reader: R,
+    dialect: Dialect,
     /// Of the current entry's body, and the padding after it.
     left: u64,
     padding: u64,
     current: PathBuf,
+}
+
+/// What `.wh.` at the start of a name means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Dialect {
+    /// An image's layer: a deletion.
+    Layer,
+    /// Somebody's archive: nothing.
+    Archive,
 }
 
 /// What extension headers say about the entry after them.
@@ -50,8 +60,8 @@ struct Extensions {
 type PaxRecord = (Vec<u8>, Vec<u8>);
 
 impl<R: Read> TarStream<R> {
-    pub(super) fn new(reader: R) -> Self {
-        Self { reader, left: 0, padding: 0, current: PathBuf::new() }
+    pub(super) fn new(reader: R, dialect: Dialect) -> Self {
+        Self { reader, dialect, left: 0, padding: 0, current: PathBuf::new() }
     }
 
     /// The next item; what is left of the body before it is skipped. `None` at
@@ -65,8 +75,13 @@ impl<R: Read> TarStream<R> {
                 self.expect_body(size)?;
             }
             self.current.clone_from(&entry.path);
-            if let Some(item) = meaning(entry)? {
-                return Ok(Some(item));
+            match self.dialect {
+                Dialect::Archive => return Ok(Some(Item::Entry(entry))),
+                Dialect::Layer => {
+                    if let Some(item) = meaning(entry)? {
+                        return Ok(Some(item));
+                    }
+                }
             }
         }
     }

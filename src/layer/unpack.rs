@@ -18,7 +18,7 @@ use crate::metadata::Key;
 
 use super::decompress::with_tar;
 use super::index_builder::IndexBuilder;
-use super::tar_stream::{Item, TarStream};
+use super::tar_stream::{Dialect, Item, TarStream};
 use super::tree::Tree;
 use super::{Entry, EntryIndex, Error, Stack};
 
@@ -121,8 +121,33 @@ pub fn unpack(
     below: Option<&dyn Below>,
     options: &UnpackOptions,
 ) -> Result<Unpacked, Error> {
-    let ((builder, looked_below), diff_id) = with_tar(blob, media_type, |tar| {
-        let mut stream = TarStream::new(tar);
+    unpack_as(Dialect::Layer, blob, media_type, into, below, options)
+}
+
+/// Unpacks an archive that is no layer: ADD's, or a build context. As [`unpack`],
+/// but bzip2 and xz are understood too, and names that begin with `.wh.` are
+/// files like others.
+///
+/// # Errors
+/// As [`unpack`].
+pub fn unpack_archive(
+    archive: impl Read + Send,
+    into: BorrowedFd<'_>,
+    options: &UnpackOptions,
+) -> Result<Unpacked, Error> {
+    unpack_as(Dialect::Archive, archive, "", into, None, options)
+}
+
+fn unpack_as(
+    dialect: Dialect,
+    blob: impl Read + Send,
+    media_type: &str,
+    into: BorrowedFd<'_>,
+    below: Option<&dyn Below>,
+    options: &UnpackOptions,
+) -> Result<Unpacked, Error> {
+    let ((builder, looked_below), diff_id) = with_tar(blob, media_type, dialect, |tar| {
+        let mut stream = TarStream::new(tar, dialect);
         let mut builder = IndexBuilder::default();
         let mut tree = Tree::new(into, below, &options.record_key)?;
         while let Some(item) = stream.next_item()? {

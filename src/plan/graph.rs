@@ -32,6 +32,15 @@ pub(super) struct Graph<'a> {
     pub(super) contexts: BTreeSet<String>,
 }
 
+/// Which stages are looked into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// Those that the target needs.
+    Target,
+    /// All, for checks.
+    Everything,
+}
+
 /// One stage.
 #[derive(Debug)]
 pub(super) struct Node<'a> {
@@ -75,6 +84,7 @@ impl<'a> Graph<'a> {
         options: &Options,
         globals: &Globals,
         bases: &Bases,
+        reach: Reach,
         report: &mut Report,
     ) -> Result<Self, PlanError> {
         let target = target(dockerfile, options)?;
@@ -92,7 +102,11 @@ impl<'a> Graph<'a> {
             let commands = graph.commands(index, options, bases, report);
             graph.nodes[index].commands = commands;
         }
-        graph.reach(options, report);
+        let first = match reach {
+            Reach::Target => vec![target],
+            Reach::Everything => (0..graph.nodes.len()).collect(),
+        };
+        graph.reach(first, options, report);
         Ok(graph)
     }
 
@@ -127,9 +141,8 @@ impl<'a> Graph<'a> {
         commands
     }
 
-    /// Follows everything from the target on.
-    fn reach(&mut self, options: &Options, report: &mut Report) {
-        let mut waiting = vec![self.target];
+    /// Follows everything from these stages on.
+    fn reach(&mut self, mut waiting: Vec<usize>, options: &Options, report: &mut Report) {
         while let Some(index) = waiting.pop() {
             if !self.needed.insert(index) {
                 continue;

@@ -30,6 +30,7 @@ mod op;
 mod options;
 mod path;
 mod report;
+mod request;
 mod resolve;
 mod run;
 mod scope;
@@ -45,4 +46,8 @@ pub use op::{
     TmpfsMount, WorkdirOp,
 };
 pub use options::{BaseImage, Bases, NamedContext, Options, Outline, PlanError};
+pub use request::{
+    ArgSummary, CacheSummary, ContextSource, Findings, GivenSummary, Summary, TargetSummary, checks, lint,
+    summary, targets,
+};
 pub use resolve::{outline, resolve};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::draft::{Draft, Site};
 use super::globals::Globals;
-use super::graph::{Base, Graph, Node};
+use super::graph::{Base, Graph, Node, Reach};
 use super::op::{BuildPlan, Stage, StageId};
 use super::options::{Bases, Options, Outline, PlanError};
 use super::report::{self, Report};
@@ -22,7 +22,7 @@ use crate::image::{Platform, Reference};
 pub fn outline(dockerfile: &Dockerfile, options: &Options, known: &Bases) -> Result<Outline, PlanError> {
     let mut report = Report::default();
     let checks = report::checks(dockerfile, options, &mut report);
-    let draft = Drafted::of(dockerfile, options, known, &mut report)?;
+    let draft = Drafted::of(dockerfile, options, known, Reach::Target, &mut report)?;
     let diagnostics = report.finish(&checks).map_err(PlanError::Diagnostics)?;
     Ok(Outline { bases: draft.bases(options), places: draft.places(), diagnostics })
 }
@@ -38,7 +38,7 @@ pub fn resolve(
 ) -> Result<(BuildPlan, Vec<Diagnostic>), PlanError> {
     let mut report = Report::default();
     let checks = report::checks(dockerfile, options, &mut report);
-    let mut drafted = Drafted::of(dockerfile, options, bases, &mut report)?;
+    let mut drafted = Drafted::of(dockerfile, options, bases, Reach::Target, &mut report)?;
     let warnings = report.finish(&checks).map_err(PlanError::Diagnostics)?;
     drafted.complete(bases)?;
     if let Some(target) = drafted.drafts.get_mut(&drafted.graph.target) {
@@ -48,22 +48,23 @@ pub fn resolve(
 }
 
 /// All needed stages, instructions applied.
-struct Drafted<'a> {
-    graph: Graph<'a>,
+pub(super) struct Drafted<'a> {
+    pub(super) graph: Graph<'a>,
     ids: BTreeMap<usize, StageId>,
-    drafts: BTreeMap<usize, Draft>,
+    pub(super) drafts: BTreeMap<usize, Draft>,
 }
 
 impl<'a> Drafted<'a> {
-    fn of(
+    pub(super) fn of(
         dockerfile: &'a Dockerfile,
         options: &Options,
         bases: &Bases,
+        reach: Reach,
         report: &mut Report,
     ) -> Result<Self, PlanError> {
         let globals = Globals::of(dockerfile, options, report);
         Globals::check_defaults(dockerfile, options, report);
-        let graph = Graph::build(dockerfile, options, &globals, bases, report)?;
+        let graph = Graph::build(dockerfile, options, &globals, bases, reach, report)?;
         let ids = graph.needed.iter().enumerate().map(|(id, stage)| (*stage, StageId(id))).collect();
         let mut drafts = BTreeMap::new();
         for &stage in &graph.needed {

@@ -73,11 +73,7 @@ impl Client {
     }
 
     async fn origin(&self, reference: &Reference) -> Result<Url, Error> {
-        let host = match reference.registry() {
-            "docker.io" => HUB_API,
-            other => other,
-        };
-        self.http.origin(host).await.map_err(|source| no_answer(reference, source))
+        self.http.origin(api_host(reference.registry())).await.map_err(|source| no_answer(reference, source))
     }
 
     /// Sends a request, logged in for pulling.
@@ -148,6 +144,11 @@ fn access(reference: &Reference, action: &'static str) -> Access {
         action,
         mount_from: None,
     }
+}
+
+/// Where the API of a registry is.
+pub(super) fn api_host(registry: &str) -> &str {
+    if registry == "docker.io" { HUB_API } else { registry }
 }
 
 /// No answer from the registry of `reference`.

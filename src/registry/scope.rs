@@ -17,8 +17,11 @@ pub(super) struct Access {
 }
 
 impl Access {
-    /// One scope per repository, the one worked on first.
+    /// One scope per repository, the one worked on first; none for the registry itself.
     fn scopes(&self) -> Vec<String> {
+        if self.repository.is_empty() {
+            return Vec::new();
+        }
         let actions = if self.action == "push" { "pull,push" } else { "pull" };
         let mut scopes = vec![format!("repository:{}:{actions}", self.repository)];
         scopes.extend(self.mount_from.iter().map(|from| format!("repository:{from}:pull")));

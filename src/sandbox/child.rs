@@ -111,6 +111,8 @@ impl Bench {
         mounts::new("tmpfs", &open_path(&place).map_err(failed)?, INERT, "mode=0700").map_err(failed)?;
         let files = open_path(&place).map_err(failed)?;
         source.mount(&files).map_err(failed)?;
+        let root = open_path(&place).map_err(failed)?;
+        mounts::without_devices(&root).map_err(failed)?;
         Ok(Self { place, files })
     }
 
@@ -207,9 +209,13 @@ fn mount_one(rooted: &mut Rooted, mount: &MountSpec, secret: Option<OwnedFd>) ->
         MountSpec::Bind { source, target, read_only } => {
             let source = open_path(source)?;
             mounts::bind(&source, &place_for(rooted, target, &source)?)?;
+            disarm(rooted, target)?;
             if *read_only { freeze(rooted, target) } else { Ok(()) }
         }
-        MountSpec::ScratchBind { source, scratch, target } => scratch_bind(rooted, source, scratch, target),
+        MountSpec::ScratchBind { source, scratch, target } => {
+            scratch_bind(rooted, source, scratch, target)?;
+            disarm(rooted, target)
+        }
         MountSpec::Tmpfs { target, size, mode } => {
             let place = rooted.place(target, Want::Directory)?;
             let size = size.map(|bytes| format!(",size={bytes}")).unwrap_or_default();
@@ -232,6 +238,11 @@ fn bind_file(rooted: &mut Rooted, target: &Path, source: &OwnedFd) -> io::Result
 fn place_for(rooted: &mut Rooted, target: &Path, source: &OwnedFd) -> io::Result<OwnedFd> {
     let directory = file_type(source.as_fd())? == FileType::Directory;
     rooted.place(target, if directory { Want::Directory } else { Want::File })
+}
+
+/// Real root could otherwise make the node of a disk there, and open it.
+fn disarm(rooted: &mut Rooted, target: &Path) -> io::Result<()> {
+    mounts::without_devices(&rooted.place(target, Want::File)?)
 }
 
 fn freeze(rooted: &mut Rooted, target: &Path) -> io::Result<()> {
@@ -264,8 +275,11 @@ fn scratch_bind(rooted: &mut Rooted, source: &Path, scratch: &Path, target: &Pat
 /// comes to lie on the new one and is detached; no directory is needed for it.
 fn move_into(root: &OwnedFd) -> io::Result<()> {
     unistd::fchdir(root)?;
-    unistd::pivot_root(".", ".")?;
-    umount2(".", MntFlags::MNT_DETACH)?;
+    match unistd::pivot_root(".", ".") {
+        Ok(()) => umount2(".", MntFlags::MNT_DETACH)?,
+        Err(nix::errno::Errno::EPERM) => mounts::move_to_root()?,
+        Err(error) => return Err(error.into()),
+    }
     Ok(unistd::chdir("/")?)
 }
 

@@ -113,7 +113,8 @@ fn freeze(rooted: &mut Rooted, path: &str) -> io::Result<()> {
 fn mount_dev(rooted: &mut Rooted) -> io::Result<OwnedFd> {
     let dev = Path::new("/dev");
     let target = rooted.place(dev, Want::Directory)?;
-    let flags = MsFlags::MS_NOSUID | MsFlags::MS_STRICTATIME;
+    // The nodes are mounts of their own: this is for what RUN makes here.
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_STRICTATIME;
     mounts::new("tmpfs", &target, flags, "mode=755,size=65536k")?;
     let mounted = rooted.place(dev, Want::Directory)?;
     let inside = link(&mounted);

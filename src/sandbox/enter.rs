@@ -17,11 +17,11 @@ use nix::sys::wait::waitpid;
 use nix::unistd::{self, Gid, Pid, Uid};
 use tempfile::TempDir;
 
-use super::probe::{self, Report};
+use super::probe::{self, Report, Trial};
 use super::refusal::{Attempt, Circumstances, explain};
 use super::supervise::{Signals, supervise};
 use super::sys::{self, Side};
-use super::{Error, IdMap, Refusal, Rung, chroot, idmap};
+use super::{Error, IdMap, Refusal, Rung, chroot, idmap, mounting};
 
 /// What the caller wants.
 #[derive(Clone, Debug)]
@@ -97,15 +97,34 @@ pub fn enter(wish: &Wish) -> Result<Entered, Error> {
     match wish.isolation {
         Some(Rung::None) => without_rung(Vec::new()),
         Some(rung) if !rung.is_built() => Err(Error::NotBuilt(rung)),
+        Some(Rung::Mounts) => take_mounts(wish)?.map_err(Error::Refused),
         Some(Rung::Chroot) => enter_chroot(wish)?.map_err(Error::Refused),
         forced => match enter_namespaces(wish)? {
             Ok(entered) => Ok(entered),
             Err(refusal) if forced.is_some() => Err(Error::Refused(refusal)),
-            Err(refusal) => match enter_chroot(wish)? {
-                Ok(entered) => Ok(Entered { refusals: vec![refusal], ..entered }),
-                Err(other) => without_rung(vec![refusal, other]),
-            },
+            Err(refusal) => without_namespaces(wish, refusal),
         },
+    }
+}
+
+fn without_namespaces(wish: &Wish, first: Refusal) -> Result<Entered, Error> {
+    let second = match take_mounts(wish)? {
+        Ok(entered) => return Ok(Entered { refusals: vec![first], ..entered }),
+        Err(second) => second,
+    };
+    match enter_chroot(wish)? {
+        Ok(entered) => Ok(Entered { refusals: vec![first, second], ..entered }),
+        Err(third) => without_rung(vec![first, second, third]),
+    }
+}
+
+/// Nothing to enter: this process is the builder.
+fn take_mounts(wish: &Wish) -> Result<Result<Entered, Refusal>, Error> {
+    let scratch = scratch(&wish.state_dir)?;
+    let around = circumstances()?;
+    match mounting::probe(scratch.path(), around) {
+        Ok(report) => entered(Rung::Mounts, wish, &report, around).map(Ok),
+        Err(refusal) => Ok(Err(refusal)),
     }
 }
 
@@ -143,7 +162,7 @@ fn enter_namespaces(wish: &Wish) -> Result<Result<Entered, Refusal>, Error> {
             drop((tell_map, verdict));
             let report = inside(first, map_written, &scratch, tell_verdict);
             signals.release().map_err(during("release signals"))?;
-            entered(wish, &report, around).map(Ok)
+            entered(Rung::Namespaces, wish, &report, around).map(Ok)
         }
         Ok(Side::Parent(child)) => {
             drop((map_written, tell_verdict));
@@ -162,13 +181,13 @@ fn enter_namespaces(wish: &Wish) -> Result<Result<Entered, Refusal>, Error> {
 }
 
 /// A directory on the state volume that removes itself.
-fn scratch(state_dir: &Path) -> Result<TempDir, Error> {
+pub(super) fn scratch(state_dir: &Path) -> Result<TempDir, Error> {
     let unusable = |source| Error::StateDirectory { path: state_dir.to_owned(), source };
     fs::create_dir_all(state_dir).map_err(unusable)?;
     tempfile::Builder::new().prefix(".probe-").tempdir_in(state_dir).map_err(unusable)
 }
 
-fn circumstances() -> Result<Circumstances, Error> {
+pub(super) fn circumstances() -> Result<Circumstances, Error> {
     let status = fs::read_to_string("/proc/self/status").map_err(during("read /proc/self/status"))?;
     Ok(Circumstances::parse(&status))
 }
@@ -187,7 +206,7 @@ fn inside(first: Pid, mut map_written: PipeReader, scratch: &TempDir, mut tell: 
         sys::exit_now(1);
     }
     if report.failure().is_none() {
-        probe::probe(scratch.path(), &mut report);
+        probe::probe(scratch.path(), Trial::Namespaces, &mut report);
     }
     // Whoever cannot be told is gone, and so is this process in a moment.
     let told = serde_json::to_vec(&report).map_err(io::Error::from).and_then(|text| tell.write_all(&text));
@@ -202,7 +221,7 @@ fn inside(first: Pid, mut map_written: PipeReader, scratch: &TempDir, mut tell: 
 
 /// Supplementary groups stay: they let an ordinary user read its own files,
 /// and every RUN sets its own.
-fn become_root() -> io::Result<()> {
+pub(super) fn become_root() -> io::Result<()> {
     unistd::setresgid(Gid::from_raw(0), Gid::from_raw(0), Gid::from_raw(0))?;
     unistd::setresuid(Uid::from_raw(0), Uid::from_raw(0), Uid::from_raw(0))?;
     Ok(())
@@ -236,20 +255,36 @@ fn outside(
     refusal
 }
 
-fn entered(wish: &Wish, report: &Report, around: Circumstances) -> Result<Entered, Error> {
-    let shortfalls: Vec<Refusal> =
-        report.shortfalls().map(|(attempt, errno)| explain(attempt, errno, around)).collect();
-    let overlay = report.errno(Attempt::Overlay).map(|errno| explain(Attempt::Overlay, errno, around));
-    let storage = match (wish.storage, overlay) {
+fn entered(rung: Rung, wish: &Wish, report: &Report, around: Circumstances) -> Result<Entered, Error> {
+    let shortfalls = shortfalls(rung, report, around);
+    let storage = match (wish.storage, refused_overlay(rung, report, around)) {
         (Some(StorageKind::Plain), _) => Storage::Plain { reason: "it was asked for".to_owned() },
         (Some(StorageKind::Overlay), Some(refusal)) => return Err(Error::OverlayRefused(refusal)),
         (None, Some(refusal)) => Storage::Plain { reason: refusal.to_string() },
         (_, None) => Storage::Overlay,
     };
     let id_map = IdMap::current().map_err(during("read the id map"))?;
-    Ok(Entered { rung: Rung::Namespaces, storage, id_map, refusals: Vec::new(), shortfalls })
+    Ok(Entered { rung, storage, id_map, refusals: Vec::new(), shortfalls })
 }
 
-fn during(action: &'static str) -> impl Fn(io::Error) -> Error {
+/// What `rung` has to do without.
+pub(super) fn shortfalls(rung: Rung, report: &Report, around: Circumstances) -> Vec<Refusal> {
+    report.shortfalls().map(|(attempt, errno)| explain_on(rung, attempt, errno, around)).collect()
+}
+
+/// Why there is no overlayfs.
+pub(super) fn refused_overlay(rung: Rung, report: &Report, around: Circumstances) -> Option<Refusal> {
+    report.errno(Attempt::Overlay).map(|errno| explain_on(rung, Attempt::Overlay, errno, around))
+}
+
+/// The same failure has other causes outside a user namespace.
+pub(super) fn explain_on(rung: Rung, attempt: Attempt, errno: i32, around: Circumstances) -> Refusal {
+    match rung {
+        Rung::Mounts => mounting::explain_mounts(attempt, errno, around),
+        rung => Refusal { rung, ..explain(attempt, errno, around) },
+    }
+}
+
+pub(super) fn during(action: &'static str) -> impl Fn(io::Error) -> Error {
     move |source| Error::Enter { action, source }
 }

@@ -45,9 +45,14 @@ impl IdMap {
     /// # Errors
     /// When /proc cannot be read.
     pub fn current() -> io::Result<Self> {
+        Self::of("self")
+    }
+
+    /// The map of a process, by its number or `self`.
+    pub(super) fn of(process: &str) -> io::Result<Self> {
         Ok(Self {
-            uids: parse_map(&fs::read_to_string("/proc/self/uid_map")?),
-            gids: parse_map(&fs::read_to_string("/proc/self/gid_map")?),
+            uids: parse_map(&fs::read_to_string(format!("/proc/{process}/uid_map"))?),
+            gids: parse_map(&fs::read_to_string(format!("/proc/{process}/gid_map"))?),
         })
     }
 
@@ -103,6 +108,17 @@ pub(super) fn write(child: Pid, around: Circumstances) -> Result<(), Refusal> {
         run_helper(helper, child, &map, around)?;
     }
     Ok(())
+}
+
+/// Writes the map of one id, which needs no right at all once setgroups(2) is
+/// given up (user_namespaces(7)).
+///
+/// # Errors
+/// What the kernel answers.
+pub(super) fn write_single(child: Pid) -> io::Result<()> {
+    fs::write(format!("/proc/{child}/setgroups"), "deny")?;
+    fs::write(format!("/proc/{child}/gid_map"), format!("0 {} 1\n", Gid::effective()))?;
+    fs::write(format!("/proc/{child}/uid_map"), format!("0 {} 1\n", Uid::effective()))
 }
 
 fn write_identity(child: Pid, around: Circumstances) -> Result<(), Refusal> {
@@ -169,20 +185,28 @@ fn run_helper(helper: &str, child: Pid, map: &[IdRange], around: Circumstances) 
     match output {
         Ok(output) if output.status.success() => Ok(()),
         Ok(output) => Err(helper_refused(helper, &String::from_utf8_lossy(&output.stderr), around)),
-        Err(error) => Err(helper_missing(helper, &error)),
+        Err(error) => Err(helper_not_started(helper, &error)),
     }
 }
 
 const HELPER_PATH: &str = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin";
 
-fn helper_missing(helper: &str, error: &io::Error) -> Refusal {
-    Refusal {
-        rung: Rung::Namespaces,
-        call: format!("execve({helper})"),
-        errno: error.raw_os_error().unwrap_or(0),
-        cause: format!("an ordinary user cannot map ids without {helper}"),
-        change: "install it (Debian and Alpine: package `uidmap` or `shadow-uidmap`)".to_owned(),
-    }
+/// A program with file capabilities outside the bounding set is not even
+/// started (capabilities(7), "Safety checking for capability-dumb binaries").
+fn helper_not_started(helper: &str, error: &io::Error) -> Refusal {
+    let (cause, change) = match error.kind() {
+        io::ErrorKind::PermissionDenied => (
+            format!("this container has dropped the capabilities that {helper} needs"),
+            "do not drop SETUID and SETGID, and set allowPrivilegeEscalation to true",
+        ),
+        _ => (
+            format!("an ordinary user cannot map ids without {helper}"),
+            "install it (Debian and Alpine: package `uidmap` or `shadow-uidmap`)",
+        ),
+    };
+    let errno = error.raw_os_error().unwrap_or(0);
+    let (call, change) = (format!("execve({helper})"), change.to_owned());
+    Refusal { rung: Rung::Namespaces, call, errno, cause, change }
 }
 
 /// newuidmap says what went wrong in words only.
@@ -270,6 +294,10 @@ mod tests {
         let quiet = Circumstances::default();
         let text = helper_refused("newuidmap", "newuidmap: uid range [0-1) -> [0-1) not allowed\n", quiet);
         assert!(text.to_string().contains("/etc/subuid"), "{text}");
+        let text = helper_not_started("newuidmap", &io::Error::from_raw_os_error(nix::libc::EPERM));
+        assert!(text.to_string().contains("do not drop SETUID"), "{text}");
+        let text = helper_not_started("newuidmap", &io::Error::from_raw_os_error(nix::libc::ENOENT));
+        assert!(text.to_string().contains("install it"), "{text}");
         let sealed = Circumstances { no_new_privileges: true, seccomp: false };
         let text = helper_refused("newuidmap", "newuidmap: write to uid_map failed", sealed);
         assert!(text.to_string().contains("allowPrivilegeEscalation"), "{text}");

@@ -3,9 +3,10 @@
 //! A door calls [`stub`] first (this very program is executed again for each
 //! RUN, with a fresh environment), then [`enter`] before any thread exists.
 //! `enter` tries the rungs of the isolation ladder by really doing what they
-//! need; today the ladder has one step, [`Rung::Namespaces`]. The first process
-//! stays outside, forwards signals and passes on the exit status; the builder
-//! is its child, root in a user namespace of its own.
+//! need. On [`Rung::Namespaces`] the first process stays outside, forwards
+//! signals and passes on the exit status; the builder is its child, root in a
+//! user namespace of its own. On [`Rung::Mounts`] it is the builder itself.
+//! [`survey`] tries them all and enters none.
 //!
 //! ```text
 //! first process      writes the id map, forwards signals, waits
@@ -31,6 +32,7 @@ mod error;
 mod filter;
 mod idmap;
 mod message;
+mod mounting;
 mod mounts;
 mod namespaces;
 mod overlay;
@@ -42,6 +44,7 @@ mod spec;
 mod stub;
 mod supervise;
 mod supervisor;
+mod survey;
 mod sys;
 mod target;
 
@@ -52,11 +55,20 @@ pub use refusal::Refusal;
 pub use rung::{Rung, UnknownRung};
 pub use spec::{Exit, MountSpec, OutputStream, Root, RunSpec};
 pub use stub::stub;
+pub use survey::{Finding, Outcome, Survey, survey};
 
 /// A way to run one command in a root of its own.
 pub trait Sandbox: Send + Sync {
     /// Which rung of the ladder this is.
     fn rung(&self) -> Rung;
+
+    /// Asked before a tree is prepared for a RUN.
+    ///
+    /// # Errors
+    /// [`Error::NoRung`] where no RUN can run.
+    fn ready(&self) -> Result<(), Error> {
+        Ok(())
+    }
 
     /// Runs `spec` to its end. Chunks of its output go to `output` as they
     /// come; `cancelled` is asked at least every 100 ms, and once it says yes
@@ -82,7 +94,7 @@ pub trait Sandbox: Send + Sync {
 /// `run` is [`Error::NoRung`], with everything that was refused.
 pub fn sandbox(entered: &Entered) -> Box<dyn Sandbox> {
     match entered.rung {
-        Rung::Namespaces => Box::new(namespaces::Namespaces::new()),
+        rung @ (Rung::Namespaces | Rung::Mounts) => Box::new(namespaces::Namespaces::new(rung)),
         Rung::Chroot => Box::new(chroot::Chroot::new()),
         _ => Box::new(NoSandbox { refusals: entered.refusals.clone() }),
     }
@@ -96,6 +108,10 @@ struct NoSandbox {
 impl Sandbox for NoSandbox {
     fn rung(&self) -> Rung {
         Rung::None
+    }
+
+    fn ready(&self) -> Result<(), Error> {
+        Err(Error::NoRung { refusals: self.refusals.clone() })
     }
 
     fn run(

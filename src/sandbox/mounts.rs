@@ -47,25 +47,44 @@ pub(super) fn new(kind: &str, target: &impl AsRawFd, flags: MsFlags, options: &s
 
 /// Makes the mount that `fd` is on read-only, and those below it.
 pub(super) fn read_only(fd: &OwnedFd) -> io::Result<()> {
-    match sys::set_read_only_recursively(fd.as_fd()) {
-        Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => remount_read_only(fd),
+    match sys::restrict_mounts(fd.as_fd(), libc::MOUNT_ATTR_RDONLY) {
+        Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => remount(fd, MsFlags::MS_RDONLY),
         other => other,
     }
 }
 
+/// Device nodes in the mount that `fd` is on, and in those below it, are names only.
+pub(super) fn without_devices(fd: &OwnedFd) -> io::Result<()> {
+    match sys::restrict_mounts(fd.as_fd(), libc::MOUNT_ATTR_NODEV) {
+        Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => remount(fd, MsFlags::MS_NODEV),
+        other => other,
+    }
+}
+
+/// Moves the mount that is the working directory over `/` and goes into it.
+/// Nothing is above it then, and what it covers has no name any more, so that
+/// it holds like pivot_root(2), which Docker's seccomp profile always refuses.
+pub(super) fn move_to_root() -> io::Result<()> {
+    mount(Some("."), "/", None::<&str>, MsFlags::MS_MOVE, None::<&str>)?;
+    Ok(nix::unistd::chroot(".")?)
+}
+
 /// Before Linux 5.12: this mount alone, keeping the flags that a user
 /// namespace may not clear.
-fn remount_read_only(fd: &OwnedFd) -> io::Result<()> {
+fn remount(fd: &OwnedFd, flag: MsFlags) -> io::Result<()> {
     let flags = rustix::fs::fstatvfs(fd)?.f_flag;
-    let mut kept = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
+    let mut kept = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | flag;
     for (flag, mount_flag) in [
+        (rustix::fs::StatVfsMountFlags::RDONLY, MsFlags::MS_RDONLY),
         (rustix::fs::StatVfsMountFlags::NOSUID, MsFlags::MS_NOSUID),
         (rustix::fs::StatVfsMountFlags::NODEV, MsFlags::MS_NODEV),
         (rustix::fs::StatVfsMountFlags::NOEXEC, MsFlags::MS_NOEXEC),
         (rustix::fs::StatVfsMountFlags::NOATIME, MsFlags::MS_NOATIME),
         (rustix::fs::StatVfsMountFlags::RELATIME, MsFlags::MS_RELATIME),
     ] {
-        kept.set(mount_flag, flags.contains(flag));
+        if flags.contains(flag) {
+            kept |= mount_flag;
+        }
     }
     Ok(mount(None::<&str>, &link(fd), None::<&str>, kept, None::<&str>)?)
 }

@@ -1,4 +1,5 @@
-//! The rung `namespaces`, as the builder sees it: start a stub, follow it.
+//! The rungs `namespaces` and `mounts`, as the builder sees them: start a stub,
+//! follow it.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -29,6 +30,7 @@ const GRACE: Duration = Duration::from_secs(2);
 
 /// RUN in namespaces of its own.
 pub(super) struct Namespaces {
+    rung: Rung,
     /// This program, sealed in memory; made at the first RUN.
     program: Mutex<Option<Arc<OwnedFd>>>,
     /// Tells the stub which rung it carries.
@@ -36,13 +38,14 @@ pub(super) struct Namespaces {
 }
 
 impl Namespaces {
-    pub(super) fn new() -> Self {
-        Self::with_marker(MARKER)
+    /// `rung` says whether the users are among them.
+    pub(super) fn new(rung: Rung) -> Self {
+        Self::with_marker(rung, MARKER)
     }
 
     /// The same flow, with a stub that does another rung's work.
-    pub(super) fn with_marker(marker: &'static str) -> Self {
-        Self { program: Mutex::new(None), marker }
+    pub(super) fn with_marker(rung: Rung, marker: &'static str) -> Self {
+        Self { rung, program: Mutex::new(None), marker }
     }
 
     fn program(&self) -> Result<Arc<OwnedFd>, Error> {
@@ -59,7 +62,7 @@ impl Namespaces {
 
 impl Sandbox for Namespaces {
     fn rung(&self) -> Rung {
-        Rung::Namespaces
+        self.rung
     }
 
     fn run(

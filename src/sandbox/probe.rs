@@ -22,6 +22,18 @@ pub(super) const RUN_NAMESPACES: libc::c_int =
 /// What a RUN can do without.
 const OPTIONAL: [Attempt; 4] = [Attempt::Overlay, Attempt::Proc, Attempt::Network, Attempt::Hostname];
 
+/// For which rung is tried: they ask for slightly different things.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Trial {
+    /// Root of many ids, who can leave the groups it came with.
+    Namespaces,
+    /// The same without a user namespace. Where a filter refuses pivot_root(2)
+    /// the root is moved over `/`, then chroot(2).
+    Mounts,
+    /// Root of one id: setgroups(2) is denied there.
+    Single,
+}
+
 /// What was tried, with 0 or the error of each.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Report {
@@ -52,7 +64,8 @@ impl Report {
 
     /// Whether everything needed was tried and worked.
     pub(super) fn is_complete(&self) -> bool {
-        self.failure().is_none() && self.tried.iter().any(|(attempt, _)| *attempt == Attempt::Detach)
+        let last = [Attempt::Detach, Attempt::MoveRoot];
+        self.failure().is_none() && self.tried.iter().any(|(attempt, _)| last.contains(attempt))
     }
 
     fn failures(&self) -> impl Iterator<Item = (Attempt, i32)> {
@@ -61,20 +74,20 @@ impl Report {
 }
 
 /// Tries everything, in children of this process.
-pub(super) fn probe(scratch: &Path, report: &mut Report) {
-    if let Err(error) = try_namespaces(scratch, report) {
+pub(super) fn probe(scratch: &Path, trial: Trial, report: &mut Report) {
+    if let Err(error) = try_namespaces(scratch, trial, report) {
         report.note(Attempt::Namespaces, Err(error));
         return;
     }
     report.note(Attempt::Network, try_network());
 }
 
-fn try_namespaces(scratch: &Path, report: &mut Report) -> io::Result<()> {
+fn try_namespaces(scratch: &Path, trial: Trial, report: &mut Report) -> io::Result<()> {
     let (mut reader, mut writer) = io::pipe()?;
     match sys::clone_process(RUN_NAMESPACES)? {
         Side::Child => {
             let mut found = Report::default();
-            trial(scratch, &mut found);
+            try_all(scratch, trial, &mut found);
             let written = serde_json::to_vec(&found).map_err(io::Error::from);
             let written = written.and_then(|text| writer.write_all(&text));
             sys::exit_now(i32::from(written.is_err()))
@@ -99,9 +112,12 @@ fn try_network() -> io::Result<()> {
 }
 
 /// In the new namespaces, as pid 1. Ends at the first failure that matters.
-fn trial(scratch: &Path, report: &mut Report) {
+fn try_all(scratch: &Path, trial: Trial, report: &mut Report) {
     let root = scratch.join("root");
-    let groups = unistd::setgroups(&[]).map_err(io::Error::from);
+    let groups = match trial {
+        Trial::Single => Ok(()),
+        Trial::Namespaces | Trial::Mounts => unistd::setgroups(&[]).map_err(io::Error::from),
+    };
     let _ = report.note(Attempt::BecomeRoot, groups)
         && report.note(Attempt::Slave, mounts::make_private())
         && {
@@ -111,9 +127,8 @@ fn trial(scratch: &Path, report: &mut Report) {
         }
         && {
             report.note(Attempt::Proc, try_proc(&root.join("proc")));
-            report.note(Attempt::PivotRoot, pivot(&root))
-        }
-        && report.note(Attempt::Detach, umount2(".", MntFlags::MNT_DETACH).map_err(io::Error::from));
+            change_root(&root, trial, report)
+        };
 }
 
 fn bind_root(root: &Path) -> io::Result<()> {
@@ -125,9 +140,15 @@ fn try_proc(target: &Path) -> io::Result<()> {
     Ok(mount(Some("proc"), target, Some("proc"), MsFlags::empty(), None::<&str>)?)
 }
 
-fn pivot(root: &Path) -> io::Result<()> {
-    unistd::chdir(root)?;
-    Ok(unistd::pivot_root(".", ".")?)
+fn change_root(root: &Path, trial: Trial, report: &mut Report) -> bool {
+    let pivoted = unistd::chdir(root).and_then(|()| unistd::pivot_root(".", ".")).map_err(io::Error::from);
+    match (pivoted, trial) {
+        (Err(_), Trial::Mounts) => report.note(Attempt::MoveRoot, mounts::move_to_root()),
+        (pivoted, _) => {
+            report.note(Attempt::PivotRoot, pivoted)
+                && report.note(Attempt::Detach, umount2(".", MntFlags::MNT_DETACH).map_err(io::Error::from))
+        }
+    }
 }
 
 /// Mounts an overlay, deletes through it and writes through it, and looks

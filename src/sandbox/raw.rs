@@ -6,7 +6,6 @@
 use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::ptr;
 
 use nix::libc;
 
@@ -30,18 +29,6 @@ struct Ruleset {
 struct PathBeneath {
     allowed_access: u64,
     parent_fd: i32,
-}
-
-/// The version of Landlock here (landlock_create_ruleset(2)).
-///
-/// # Errors
-/// `ENOSYS` without it, `EOPNOTSUPP` when it is switched off at boot.
-pub(super) fn landlock_abi() -> io::Result<u32> {
-    const VERSION: u32 = 1;
-    // SAFETY: with the version flag the kernel reads no memory.
-    let abi =
-        unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, ptr::null::<u8>(), 0_usize, VERSION) };
-    u32::try_from(check(abi)?).map_err(io::Error::other)
 }
 
 /// From here on this thread opens, lists, makes, renames and removes nothing

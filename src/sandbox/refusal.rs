@@ -32,6 +32,13 @@ impl fmt::Display for Refusal {
     }
 }
 
+impl Refusal {
+    /// The name of the error, as `EPERM`; none when the call was not even possible.
+    pub fn error(&self) -> Option<String> {
+        (self.errno != 0).then(|| errno_name(self.errno))
+    }
+}
+
 /// `EPERM` for 1, and so on.
 fn errno_name(errno: i32) -> String {
     format!("{:?}", nix::errno::Errno::from_raw(errno))
@@ -57,6 +64,8 @@ pub(super) enum Attempt {
     PivotRoot,
     /// Detaching the old root.
     Detach,
+    /// Moving the new root over the old one, and chroot(2).
+    MoveRoot,
     /// overlayfs with `userxattr` on the state volume.
     Overlay,
     /// A new /proc.
@@ -78,6 +87,7 @@ impl Attempt {
             Self::Bind => "mount(MS_BIND)",
             Self::PivotRoot => "pivot_root",
             Self::Detach => "umount2(MNT_DETACH)",
+            Self::MoveRoot => "mount(MS_MOVE) and chroot",
             Self::Overlay => "mount(overlay)",
             Self::Proc => "mount(proc)",
             Self::Network => "clone(CLONE_NEWNET)",

@@ -93,11 +93,10 @@ pub(super) fn install_filter(program: &[seccompiler::sock_filter]) -> io::Result
     check(result)
 }
 
-/// Makes the mount `fd` is on, and all mounts below it, read-only
-/// (mount_setattr(2), Linux 5.12).
-pub(super) fn set_read_only_recursively(fd: BorrowedFd<'_>) -> io::Result<()> {
-    let attributes =
-        libc::mount_attr { attr_set: libc::MOUNT_ATTR_RDONLY, attr_clr: 0, propagation: 0, userns_fd: 0 };
+/// Sets attributes (`MOUNT_ATTR_…`) of the mount `fd` is on and of all mounts
+/// below it (mount_setattr(2), Linux 5.12).
+pub(super) fn restrict_mounts(fd: BorrowedFd<'_>, attributes: u64) -> io::Result<()> {
+    let attributes = libc::mount_attr { attr_set: attributes, attr_clr: 0, propagation: 0, userns_fd: 0 };
     // SAFETY: the path is an empty C string, the attributes live through the
     // call and their size is given.
     let result = unsafe {
@@ -111,6 +110,19 @@ pub(super) fn set_read_only_recursively(fd: BorrowedFd<'_>) -> io::Result<()> {
         )
     };
     check(result)
+}
+
+/// The version of Landlock that the kernel speaks (landlock(7)).
+///
+/// # Errors
+/// `ENOSYS` or `EOPNOTSUPP` where there is none.
+pub(super) fn landlock_version() -> io::Result<u32> {
+    const VERSION: libc::c_uint = 1;
+    // SAFETY: with this flag the kernel only answers; pointer and size must be null.
+    let version =
+        unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, ptr::null::<u8>(), 0_usize, VERSION) };
+    check(version)?;
+    Ok(u32::try_from(version).expect("a small positive number"))
 }
 
 /// Brings the loopback device of this network namespace up.

@@ -11,9 +11,13 @@
 //! and xattrs: without that, podman and Docker make `/tmp` 0755 and turn a
 //! `/lib` link into a directory.
 
+mod archive;
 mod chmod;
 mod place;
+#[cfg(test)]
+mod tests;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
@@ -22,7 +26,7 @@ use crate::context::{self, Selected, Selection, SourceTree, Visit};
 use crate::layer::{self, LayerWriter, Stack};
 use crate::plan::CopyOp;
 
-use place::{Placement, Rules};
+use place::{From, Placement, Rules};
 
 /// Why a COPY cannot put its sources where they should go.
 #[derive(Debug, Error)]
@@ -68,7 +72,12 @@ pub(super) enum Picked<'a> {
         keep_owner: bool,
     },
     /// The contents of an unpacked archive.
-    Archive(&'a dyn SourceTree),
+    Archive {
+        /// What it holds.
+        tree: Box<dyn SourceTree + 'a>,
+        /// Directories that it does not describe, but puts something into.
+        implied: BTreeSet<PathBuf>,
+    },
     /// A heredoc or a download.
     Inline {
         /// File name.
@@ -90,6 +99,9 @@ pub(super) struct Target<'a> {
     pub(super) owner: Option<(u32, u32)>,
     /// Time of directories that the COPY makes, seconds since 1970.
     pub(super) now: i64,
+    /// What a bind mount shows: the destination is the source itself, with its
+    /// owner and mode, and no directory that happens to have its contents.
+    pub(super) is_mount: bool,
 }
 
 /// Writes the layer of one COPY or ADD.
@@ -107,8 +119,9 @@ pub(super) fn write_layer(
     let base = if op.link { &empty } else { target.base };
     let rules = Rules { chmod: op.chmod.clone(), owner: target.owner, now: target.now };
     let mut placement = Placement::new(base, rules);
-    let destination = Destination::find(op, base)?;
+    let destination = Destination { is_source: target.is_mount, ..Destination::find(op, base)? };
     for source in sources {
+        placement.next_copy();
         place_source(source, &destination, &mut placement)?;
     }
     placement.write(writer)
@@ -117,40 +130,46 @@ pub(super) fn write_layer(
 /// Where things go.
 struct Destination {
     path: PathBuf,
-    is_directory: bool,
+    /// A slash at the end: it is made as a directory before anything is copied.
+    slash: bool,
     /// `--parents`.
     keeps_names: bool,
+    /// It becomes what the source is.
+    is_source: bool,
 }
 
 impl Destination {
+    /// Links are followed, dangling ones to what they would name.
     fn find(op: &CopyOp, base: &Stack) -> Result<Self, CopyError> {
         let written = PathBuf::from(&op.destination);
         let relative = relative(&op.destination);
         let resolved = base
             .resolve(&relative, true)
             .map_err(|source| CopyError::Target { path: written.clone(), source })?;
-        let found = resolved.found.as_ref().map(|found| found.entry.kind.is_directory());
-        let there = found.unwrap_or(resolved.path.as_os_str().is_empty());
         let slash = op.destination.ends_with('/');
-        if slash && found == Some(false) {
+        if slash && resolved.found.as_ref().is_some_and(|found| !found.entry.kind.is_directory()) {
             return Err(CopyError::NotADirectory { path: resolved.path });
         }
-        Ok(Self { path: resolved.path, is_directory: slash || there || op.parents, keeps_names: op.parents })
+        Ok(Self { path: resolved.path, slash, keeps_names: op.parents, is_source: false })
     }
 
-    /// Several files to a path without a slash overwrite one target, as in BuildKit.
-    fn of_file(&self, name: &Path) -> PathBuf {
-        if self.is_directory { self.path.join(name) } else { self.path.clone() }
+    /// Into a directory that is there by now, else to the path itself: several
+    /// files to a path without a slash overwrite one target, as in BuildKit.
+    fn of_file(&self, name: &Path, placement: &Placement<'_>) -> PathBuf {
+        match self.slash || placement.is_directory(&self.path) {
+            true => self.path.join(name),
+            false => self.path.clone(),
+        }
     }
 
     /// A directory's contents merge into the destination, a file goes to it or
     /// into it, and with `--parents` everything keeps its path.
-    fn of_item(&self, item: &Selected) -> PathBuf {
+    fn of_item(&self, item: &Selected, placement: &Placement<'_>) -> PathBuf {
         if self.keeps_names {
-            return self.path.join(&item.name);
+            return self.path.join(&item.name).components().collect();
         }
         match (item.node.is_directory(), item.name.file_name()) {
-            (false, Some(name)) => self.of_file(Path::new(name)),
+            (false, Some(name)) => self.of_file(Path::new(name), placement),
             _ => self.path.clone(),
         }
     }
@@ -168,59 +187,84 @@ fn place_source<'a>(
 ) -> Result<(), CopyError> {
     match source {
         Picked::Inline { name, content, mode, mtime } => {
-            placement.bytes(destination.of_file(Path::new(name)), content, *mode, *mtime)
+            let path = destination.of_file(Path::new(name), placement);
+            placement.bytes(path, content, *mode, *mtime)
         }
-        Picked::Archive(tree) => place_archive(*tree, destination, placement),
+        Picked::Archive { tree, implied } => {
+            placement.destination(&destination.path, None, false)?;
+            archive::place(tree.as_ref(), implied, &destination.path, placement)
+        }
         Picked::Selection { tree, selection, keep_owner } => {
-            let mut refused = Ok(());
-            let walked = selection.walk(*tree, &mut |visit| {
-                if refused.is_ok() {
-                    refused = place_visit(*tree, &visit, *keep_owner, destination, placement);
-                }
-                Ok(())
-            });
-            walked.map_err(CopyError::Source).and(refused)
+            let from = From { tree: *tree, keep_owner: *keep_owner, archive: false };
+            place_selection(from, selection, destination, placement)
         }
     }
 }
 
-fn place_visit<'a>(
-    tree: &'a dyn SourceTree,
-    visit: &Visit<'_>,
-    keep_owner: bool,
+fn place_selection<'a>(
+    from: From<'a>,
+    selection: &Selection,
     destination: &Destination,
     placement: &mut Placement<'a>,
 ) -> Result<(), CopyError> {
-    let is_item = visit.below.as_os_str().is_empty();
-    if is_item {
-        for parent in &visit.item.parents {
-            placement.directory(destination.path.join(&parent.name), &parent.node, keep_owner, false)?;
-        }
+    if destination.keeps_names {
+        // It is made even where no pattern matches.
+        placement.destination(&destination.path, None, true)?;
     }
-    let target = destination.of_item(visit.item);
-    let target = if is_item { target } else { target.join(visit.below) };
-    if visit.node.is_directory() {
-        return placement.directory(target, visit.node, keep_owner, !is_item);
-    }
-    placement.node(tree, visit.path, target, visit.node, keep_owner)
-}
-
-/// The contents of an archive go into the destination, which becomes a directory.
-fn place_archive<'a>(
-    tree: &'a dyn SourceTree,
-    destination: &Destination,
-    placement: &mut Placement<'a>,
-) -> Result<(), CopyError> {
+    let mut progress = Progress { copy: None, item: None, target: PathBuf::new() };
     let mut refused = Ok(());
-    let walked = context::walk(tree, Path::new(""), &mut |path, node| {
-        if refused.is_ok() && !path.as_os_str().is_empty() {
-            let target = destination.path.join(path);
-            refused = match node.is_directory() {
-                true => placement.directory(target, node, true, true),
-                false => placement.node(tree, path, target, node, true),
-            };
+    let walked = selection.walk(from.tree, &mut |visit| {
+        if refused.is_ok() {
+            refused = place_visit(from, &visit, &mut progress, destination, placement);
         }
         Ok(())
     });
     walked.map_err(CopyError::Source).and(refused)
+}
+
+/// Which item a walk is at, and where that goes: what a file is called depends
+/// on what was there before it.
+struct Progress {
+    copy: Option<usize>,
+    item: Option<usize>,
+    target: PathBuf,
+}
+
+impl Progress {
+    fn enter(&mut self, visit: &Visit<'_>, destination: &Destination, placement: &mut Placement<'_>) {
+        // With --parents all matches of one source are one copy, else each is.
+        let copy = if destination.keeps_names { visit.item.source } else { visit.number };
+        if self.copy != Some(copy) {
+            placement.next_copy();
+        }
+        self.copy = Some(copy);
+        if self.item != Some(visit.number) {
+            self.target = destination.of_item(visit.item, placement);
+        }
+        self.item = Some(visit.number);
+    }
+}
+
+fn place_visit<'a>(
+    from: From<'a>,
+    visit: &Visit<'_>,
+    progress: &mut Progress,
+    destination: &Destination,
+    placement: &mut Placement<'a>,
+) -> Result<(), CopyError> {
+    if progress.item != Some(visit.number) {
+        for parent in &visit.item.parents {
+            placement.parent_of_item(destination.path.join(&parent.name), &parent.node, from)?;
+        }
+    }
+    progress.enter(visit, destination, placement);
+    let is_item = visit.below.as_os_str().is_empty();
+    let target = if is_item { progress.target.clone() } else { progress.target.join(visit.below) };
+    if !visit.node.is_directory() {
+        return placement.node(visit.path, target, visit.node, from);
+    }
+    if target == destination.path && !destination.is_source {
+        return placement.destination(&target, Some(visit.node.mtime), true);
+    }
+    placement.directory(target, visit.node, from)
 }

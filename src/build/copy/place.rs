@@ -26,8 +26,19 @@ enum Body<'a> {
 struct Placed<'a> {
     entry: Entry,
     body: Body<'a>,
-    /// Hard links of one source file share it: (tree, group).
+    /// Hard links of one source file share it: (copy, group).
     group: Option<(usize, u64)>,
+}
+
+/// What a node is placed with.
+#[derive(Clone, Copy)]
+pub(super) struct From<'a> {
+    pub(super) tree: &'a dyn SourceTree,
+    /// Owners count (`--from`, archives); else everything is 0:0.
+    pub(super) keep_owner: bool,
+    /// From an archive: `--chmod` does not count, and what is of another kind
+    /// is replaced.
+    pub(super) archive: bool,
 }
 
 /// Target path → what goes there. A sorted map, because a layer is sorted.
@@ -35,61 +46,114 @@ pub(super) struct Placement<'a> {
     base: &'a Stack,
     rules: Rules,
     placed: BTreeMap<PathBuf, Placed<'a>>,
+    /// Hard links count inside one copy only.
+    copy: usize,
 }
 
 impl<'a> Placement<'a> {
     pub(super) fn new(base: &'a Stack, rules: Rules) -> Self {
-        Self { base, rules, placed: BTreeMap::new() }
+        Self { base, rules, placed: BTreeMap::new(), copy: 0 }
     }
 
-    /// A directory. One that exists keeps its metadata unless `overwrite`.
-    pub(super) fn directory(
+    /// What follows is a copy of its own.
+    pub(super) fn next_copy(&mut self) {
+        self.copy += 1;
+    }
+
+    /// What is at `path` so far, no link followed.
+    pub(super) fn existing(&self, path: &Path) -> Option<Entry> {
+        match self.placed.get(path) {
+            Some(placed) => Some(placed.entry.clone()),
+            None => self.base.get(path).map(|found| found.entry),
+        }
+    }
+
+    /// Whether a directory is there by now.
+    pub(super) fn is_directory(&self, path: &Path) -> bool {
+        path.as_os_str().is_empty() || self.existing(path).is_some_and(|there| there.kind.is_directory())
+    }
+
+    /// The destination itself, into which contents merge: it stays as it is,
+    /// and is made like a parent, whatever the source's root looks like.
+    pub(super) fn destination(
         &mut self,
-        path: PathBuf,
-        node: &Node,
-        keep_owner: bool,
-        overwrite: bool,
+        path: &Path,
+        mtime: Option<i64>,
+        use_chmod: bool,
     ) -> Result<(), CopyError> {
         if path.as_os_str().is_empty() {
             return Ok(());
         }
-        match self.existing(&path) {
-            Some(there) if !matches!(there.kind, Kind::Directory { .. }) => {
-                return Err(CopyError::NotADirectory { path });
+        let entry = match self.existing(path) {
+            Some(there) if there.kind.is_directory() => plain_directory(there, path),
+            Some(_) => return Err(CopyError::NotADirectory { path: path.to_owned() }),
+            None => {
+                let made = self.new_parent(path, use_chmod);
+                Entry { mtime: mtime.unwrap_or(made.mtime), ..made }
             }
-            Some(there) if !overwrite => {
-                self.insert(
-                    path,
-                    Entry { kind: Kind::Directory { opaque: false }, ..there },
-                    Body::None,
-                    None,
-                );
-                return Ok(());
-            }
-            _ => {}
+        };
+        self.insert(path.to_owned(), entry, Body::None, None);
+        Ok(())
+    }
+
+    /// A directory below the destination. One that exists gets the source's
+    /// metadata, and keeps what attributes it has besides.
+    pub(super) fn directory(&mut self, path: PathBuf, node: &Node, from: From<'_>) -> Result<(), CopyError> {
+        if path.as_os_str().is_empty() {
+            return Ok(());
         }
-        let entry = self.entry(&path, Kind::Directory { opaque: false }, node, keep_owner);
+        let there = self.existing(&path);
+        let is_other = there.as_ref().is_some_and(|there| !there.kind.is_directory());
+        if is_other && !from.archive {
+            return Err(CopyError::NotADirectory { path });
+        }
+        let there = there.filter(|_| !is_other);
+        let mut entry = self.entry(&path, DIRECTORY, node, from);
+        for (name, value) in there.into_iter().flat_map(|there| there.xattrs) {
+            entry.xattrs.entry(name).or_insert(value);
+        }
         self.insert(path, entry, Body::None, None);
         Ok(())
+    }
+
+    /// With `--parents`, a directory above an item: one that exists gets the
+    /// source's mode and nothing else.
+    pub(super) fn parent_of_item(
+        &mut self,
+        path: PathBuf,
+        node: &Node,
+        from: From<'_>,
+    ) -> Result<(), CopyError> {
+        match self.existing(&path) {
+            Some(there) if there.kind.is_directory() => {
+                let entry = Entry { mode: node.mode, ..plain_directory(there, &path) };
+                self.insert(path, entry, Body::None, None);
+                Ok(())
+            }
+            _ => self.directory(path, node, from),
+        }
     }
 
     /// Anything but a directory. A socket is left out: a tar cannot hold one.
     pub(super) fn node(
         &mut self,
-        tree: &'a dyn SourceTree,
         source: &Path,
         path: PathBuf,
         node: &Node,
-        keep_owner: bool,
+        from: From<'a>,
     ) -> Result<(), CopyError> {
         let Some(kind) = kind_of(&node.kind) else { return Ok(()) };
-        self.refuse_directory(&path)?;
-        let group = node.link_group.map(|group| (std::ptr::from_ref(tree).cast::<()>() as usize, group));
+        match from.archive {
+            // Nothing is left of what was below it.
+            true => self.placed.retain(|placed, _| !placed.starts_with(&path)),
+            false => self.refuse_directory(&path)?,
+        }
         let body = match kind {
-            Kind::File { .. } => Body::Source(tree, source.to_owned()),
+            Kind::File { .. } => Body::Source(from.tree, source.to_owned()),
             _ => Body::None,
         };
-        let entry = self.entry(&path, kind, node, keep_owner);
+        let entry = self.entry(&path, kind, node, from);
+        let group = node.link_group.map(|group| (self.copy, group));
         self.insert(path, entry, body, group);
         Ok(())
     }
@@ -103,18 +167,19 @@ impl<'a> Placement<'a> {
         mtime: i64,
     ) -> Result<(), CopyError> {
         self.refuse_directory(&path)?;
-        let node = Node {
-            kind: NodeKind::File { size: content.len() as u64 },
-            mode,
-            uid: 0,
-            gid: 0,
-            mtime,
-            xattrs: BTreeMap::new(),
-            link_group: None,
-        };
-        let entry = self.entry(&path, Kind::File { size: content.len() as u64 }, &node, false);
+        let kind = Kind::File { size: content.len() as u64 };
+        let (uid, gid) = self.rules.owner.unwrap_or((0, 0));
+        let mode = self.rules.chmod.as_ref().map_or(mode, |chmod| chmod::apply(chmod, mode, false));
+        let entry = Entry { path: path.clone(), kind, mode, uid, gid, mtime, xattrs: BTreeMap::new() };
         self.insert(path, entry, Body::Bytes(content), None);
         Ok(())
+    }
+
+    /// Where `path` leads in the layers below, links followed.
+    pub(super) fn real(&self, path: &Path) -> Result<PathBuf, CopyError> {
+        let resolved = self.base.resolve(path, true);
+        let found = resolved.map_err(|source| CopyError::Target { path: path.to_owned(), source })?;
+        Ok(found.path)
     }
 
     /// Writes everything, parents included, as one sorted stream.
@@ -131,29 +196,19 @@ impl<'a> Placement<'a> {
         self.placed.insert(path, Placed { entry, body, group });
     }
 
-    /// What is at `path` so far, no link followed.
-    fn existing(&self, path: &Path) -> Option<Entry> {
-        match self.placed.get(path) {
-            Some(placed) => Some(placed.entry.clone()),
-            None => self.base.get(path).map(|found| found.entry.clone()),
-        }
-    }
-
     fn refuse_directory(&self, path: &Path) -> Result<(), CopyError> {
-        let is_directory = |entry: Entry| matches!(entry.kind, Kind::Directory { .. });
-        if path.as_os_str().is_empty() || self.existing(path).is_some_and(is_directory) {
-            return Err(CopyError::IsADirectory { path: path.to_owned() });
+        match self.is_directory(path) {
+            true => Err(CopyError::IsADirectory { path: path.to_owned() }),
+            false => Ok(()),
         }
-        Ok(())
     }
 
-    fn entry(&self, path: &Path, kind: Kind, node: &Node, keep_owner: bool) -> Entry {
-        let is_directory = matches!(kind, Kind::Directory { .. });
+    fn entry(&self, path: &Path, kind: Kind, node: &Node, from: From<'_>) -> Entry {
         let is_link = matches!(kind, Kind::Symlink { .. });
-        let own = if keep_owner { (node.uid, node.gid) } else { (0, 0) };
+        let own = if from.keep_owner { (node.uid, node.gid) } else { (0, 0) };
         let (uid, gid) = self.rules.owner.unwrap_or(own);
         let mode = match &self.rules.chmod {
-            Some(chmod) if !is_link => chmod::apply(chmod, node.mode, is_directory),
+            Some(chmod) if !is_link && !from.archive => chmod::apply(chmod, node.mode, kind.is_directory()),
             _ => node.mode,
         };
         Entry { path: path.to_owned(), kind, mode, uid, gid, mtime: node.mtime, xattrs: node.xattrs.clone() }
@@ -181,27 +236,22 @@ impl<'a> Placement<'a> {
 
     fn parent(&self, path: &Path) -> Result<Entry, CopyError> {
         match self.base.get(path) {
-            Some(found) if matches!(found.entry.kind, Kind::Directory { .. }) => Ok(Entry {
-                path: path.to_owned(),
-                kind: Kind::Directory { opaque: false },
-                ..found.entry.clone()
-            }),
+            Some(found) if found.entry.kind.is_directory() => Ok(plain_directory(found.entry, path)),
             Some(_) => Err(CopyError::NotADirectory { path: path.to_owned() }),
-            None => Ok(self.new_parent(path)),
+            None => Ok(self.new_parent(path, true)),
         }
     }
 
-    fn new_parent(&self, path: &Path) -> Entry {
-        let node = Node {
-            kind: NodeKind::Directory,
-            mode: 0o755,
-            uid: 0,
-            gid: 0,
-            mtime: self.rules.now,
-            xattrs: BTreeMap::new(),
-            link_group: None,
+    /// BuildKit makes parents with the permissions of an octal `--chmod`, but
+    /// without its special bits, and never asks a symbolic one.
+    fn new_parent(&self, path: &Path, use_chmod: bool) -> Entry {
+        let (uid, gid) = self.rules.owner.unwrap_or((0, 0));
+        let mode = match &self.rules.chmod {
+            Some(Chmod::Octal(bits)) if use_chmod => bits & 0o777,
+            _ => 0o755,
         };
-        self.entry(path, Kind::Directory { opaque: false }, &node, false)
+        let mtime = self.rules.now;
+        Entry { mode, uid, gid, mtime, ..Entry::implicit_directory(path.to_owned()) }
     }
 
     /// Of each group of hard links the first name stays a file, the others
@@ -218,6 +268,14 @@ impl<'a> Placement<'a> {
             }
         }
     }
+}
+
+const DIRECTORY: Kind = Kind::Directory { opaque: false };
+
+/// What is said about a directory that exists, without what is said about the
+/// layers below it.
+fn plain_directory(there: Entry, path: &Path) -> Entry {
+    Entry { path: path.to_owned(), kind: DIRECTORY, ..there }
 }
 
 fn write_one(placed: &Placed<'_>, writer: &mut LayerWriter) -> Result<(), CopyError> {

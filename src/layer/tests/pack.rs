@@ -201,7 +201,7 @@ fn numbers_too_large_for_ustar() {
 #[test]
 fn a_size_too_large_for_ustar() {
     let encoded = header::encode(&file("a", 9 << 30)).unwrap();
-    let mut stream = tar_stream::TarStream::new(&encoded[..]);
+    let mut stream = tar_stream::TarStream::new(&encoded[..], tar_stream::Dialect::Layer);
     let item = stream.next_item().unwrap().unwrap();
     assert_eq!(item, tar_stream::Item::Entry(file("a", 9 << 30)));
 }

@@ -349,6 +349,49 @@ fn hard_links_to_files_below_copy_them_up() {
     assert_eq!((bench.word("l"), bench.word("lib")), ("l:usr/lib".into(), "l:usr/lib".into()));
 }
 
+/// `xz -9e` of a tar with the file `a`, which holds `x` and a newline.
+#[rustfmt::skip]
+const XZ: [u8; 156] = [
+    253, 55, 122, 88, 90, 0, 0, 4, 230, 214, 180, 70, 2, 0, 33, 1, 28, 0, 0, 0, 16, 207, 88, 204, 224,
+    39, 255, 0, 91, 93, 0, 48, 128, 51, 80, 24, 104, 137, 131, 1, 220, 226, 110, 33, 5, 74, 143, 231,
+    4, 102, 23, 92, 236, 29, 99, 184, 135, 100, 29, 96, 200, 241, 143, 87, 49, 251, 251, 63, 104, 4,
+    53, 209, 165, 126, 0, 206, 166, 3, 107, 185, 122, 224, 53, 63, 185, 138, 239, 127, 6, 44, 49, 170,
+    96, 172, 200, 13, 138, 135, 130, 253, 115, 16, 111, 228, 165, 83, 207, 248, 138, 159, 198, 18, 189,
+    70, 19, 216, 117, 152, 94, 173, 131, 0, 0, 0, 184, 112, 141, 237, 131, 40, 239, 172, 0, 1, 119,
+    128, 80, 0, 0, 0, 148, 86, 153, 175, 177, 196, 103, 251, 2, 0, 0, 0, 0, 4, 89, 90,
+];
+
+fn bzip2(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+#[test]
+fn archives_may_be_bzip2_or_xz_and_layers_not() {
+    let check = |archive: &[u8], path: &str, expected: &str| {
+        let bench = Bench::new();
+        let root = fs::File::open(bench.root()).unwrap();
+        unpack_archive(archive, root.as_fd(), &options()).unwrap();
+        assert_eq!(bench.word(path), expected);
+        assert!(Bench::new().unpack(archive).is_err());
+    };
+    check(&bzip2(&small()), "d/a", "f644:hello");
+    let half = small().len() / 2;
+    check(&[bzip2(&small()[..half]), bzip2(&small()[half..])].concat(), "d/a", "f644:hello");
+    check(&XZ, "a", "f644:x\n");
+}
+
+#[test]
+fn an_archive_deletes_nothing() {
+    let tar = RawTar::default().file("d/.wh.a", "x").file(".wh..wh..opq", "y").done();
+    let bench = Bench::new();
+    let root = fs::File::open(bench.root()).unwrap();
+    let unpacked = unpack_archive(&tar[..], root.as_fd(), &options()).unwrap();
+    assert_eq!((bench.word("d/.wh.a"), bench.word(".wh..wh..opq")), ("f644:x".into(), "f644:y".into()));
+    assert!(unpacked.index.get(Path::new("d/.wh.a")).is_some());
+}
+
 #[test]
 fn archives_are_told_from_other_files() {
     let check = |file: &[u8], expected: bool| assert_eq!(is_archive(file).unwrap(), expected);
@@ -361,6 +404,10 @@ fn archives_are_told_from_other_files() {
     check(&[0; 2048], false);
     check(&[b'x'; 2048], false);
     check(&gzip(b"not a tar"), false);
+    check(&bzip2(&small()), true);
+    check(&XZ, true);
+    check(&XZ[..40], false);
+    check(&bzip2(b"not a tar"), false);
     check(&[0x1f, 0x8b, 8, 0, 1], false);
 }
 

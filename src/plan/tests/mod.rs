@@ -8,6 +8,7 @@ mod errors;
 mod keys;
 mod metadata;
 mod random;
+mod requests;
 mod running;
 mod stages;
 mod variables;

@@ -63,7 +63,7 @@ fn prepare(spec: &RunSpec, lifeline: &PipeReader) -> Result<(), Failure> {
 fn take_rights(spec: &RunSpec, root: OwnedFd) -> Result<(), Failure> {
     prctl::set_no_new_privs()
         .map_err(|errno| Failure::new("set no_new_privs for", "the process", &errno.into()))?;
-    if let Ok(abi) = raw::landlock_abi() {
+    if let Ok(abi) = sys::landlock_version() {
         raw::confine_files(root.as_fd(), abi)
             .map_err(|error| Failure::new("confine to", "the root", &error))?;
     }

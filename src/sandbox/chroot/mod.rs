@@ -37,7 +37,7 @@ pub(super) struct Chroot {
 
 impl Chroot {
     pub(super) fn new() -> Self {
-        Self { flow: Namespaces::with_marker(MARKER) }
+        Self { flow: Namespaces::with_marker(Rung::Chroot, MARKER) }
     }
 }
 

@@ -92,7 +92,7 @@ fn try_all(scratch: &Path, tried: &mut Vec<(Attempt, i32)>) {
     if !entered {
         return;
     }
-    note(Attempt::Landlock, raw::landlock_abi().map(drop));
+    note(Attempt::Landlock, sys::landlock_version().map(drop));
     note(Attempt::Listener, try_listener());
     let _ = note(Attempt::Groups, unistd::setgroups(&[Gid::from_raw(STRANGER)]).map_err(io::Error::from))
         && note(Attempt::Ids, try_ids());

@@ -1,0 +1,298 @@
+//! The report itself, as text for people and as JSON for programs.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+
+use super::machine::{Clock, Space};
+use super::{Registries, snippets};
+use crate::registry::{Greeting, Login};
+use crate::sandbox::{Finding, IdMap, IdRange, Outcome, Refusal, Rung, Storage, Survey};
+
+/// What a registry said, or why it said nothing.
+pub(super) type Answer = Result<Greeting, String>;
+
+/// Everything that was found out.
+#[derive(Debug)]
+pub(super) struct Report {
+    pub(super) survey: Survey,
+    pub(super) state_dir: PathBuf,
+    pub(super) space: Result<Space, String>,
+    pub(super) clock: Clock,
+    pub(super) proxies: BTreeMap<String, String>,
+    pub(super) registries: Registries,
+}
+
+/// What differs between rungs and shows in a Dockerfile.
+const DIFFERENCES: [(&[Rung], &str); 5] = [
+    (
+        &[Rung::Chroot, Rung::Single, Rung::Virtual],
+        "setuid programs and file capabilities gain nothing for another USER than root (`sudo`)",
+    ),
+    (
+        &[Rung::Chroot, Rung::Virtual],
+        "chroot(2) inside RUN is refused for anything but `/`; elsewhere where the container's filter refuses it",
+    ),
+    (&[Rung::Chroot, Rung::Virtual], "RUN --network=none is refused: there is no network namespace"),
+    (
+        &[Rung::Namespaces, Rung::Mounts, Rung::Single],
+        "on overlay storage rename(2) of a directory from a lower layer gives EXDEV (`mv` copies instead), and \
+         inside one step the other names of a hard-linked file still read old",
+    ),
+    (
+        &[Rung::Namespaces, Rung::Single],
+        "writing to a setuid or setgid file clears the bit, where real root keeps it",
+    ),
+];
+
+impl Report {
+    /// For people.
+    pub(super) fn to_text(&self) -> String {
+        let mut text = String::new();
+        let taken = self.survey.taken();
+        let mut line = |line: &str| {
+            text.push_str(line);
+            text.push('\n');
+        };
+        line(&format!("coracle {}", env!("CARGO_PKG_VERSION")));
+        line(&format!("isolation of RUN: {} ({})", taken.rung, self.reason()));
+        line("\nrungs, best first");
+        for finding in &self.survey.rungs {
+            line(&format!("  {:<11} {}", finding.rung.name(), said(finding)));
+        }
+        line("\nthis machine");
+        for (name, value) in self.facts() {
+            line(&format!("  {name:<11} {value}"));
+        }
+        if !self.registries.is_empty() {
+            line("\nregistries");
+            self.registries.iter().for_each(|(host, answer)| line(&format!("  {host}: {}", heard(answer))));
+        }
+        if self.differences().next().is_some() {
+            line("\nwhat differs on this rung");
+        }
+        self.differences().for_each(|difference| line(&format!("  - {difference}")));
+        text.push_str(&self.advice());
+        text
+    }
+
+    /// For programs.
+    pub(super) fn to_json(&self) -> String {
+        let next = snippets::next_better(&self.survey).map(|(rung, snippets)| {
+            json!({"rung": rung.name(), "snippets": snippets.iter().copied().collect::<BTreeMap<_, _>>()})
+        });
+        let report = json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "rung": self.survey.taken().rung.name(),
+            "reason": self.reason(),
+            "rungs": self.survey.rungs.iter().map(finding_json).collect::<Vec<_>>(),
+            "no_new_privileges": self.survey.no_new_privileges,
+            "seccomp": self.survey.seccomp,
+            "landlock": self.survey.landlock,
+            "state": {
+                "path": self.state_dir,
+                "space": self.space.as_ref().ok().map(|space| space.to_json()),
+            },
+            "clock": {"now": self.clock.now.to_string(), "problems": self.clock.problems},
+            "proxies": self.proxies,
+            "registries": self.registries.iter().map(registry_json).collect::<Vec<_>>(),
+            "differences": self.differences().collect::<Vec<_>>(),
+            "next": next,
+        });
+        format!("{report:#}\n")
+    }
+
+    fn reason(&self) -> &'static str {
+        let taken = self.survey.taken().rung;
+        let better = |finding: &&Finding| {
+            finding.rung < taken && matches!(finding.outcome, Outcome::Works { .. } | Outcome::Untried)
+        };
+        match (taken, self.survey.rungs.iter().any(|finding| better(&finding))) {
+            (Rung::None, _) => "no rung that can RUN works here, the rest still builds",
+            (_, true) => "the best rung that works here and that this version can do",
+            (_, false) => "the best rung that works here",
+        }
+    }
+
+    fn facts(&self) -> Vec<(&'static str, String)> {
+        let mut facts = Vec::new();
+        let taken = self.survey.taken();
+        if let Outcome::Works { storage, id_map, .. } = &taken.outcome
+            && taken.rung != Rung::None
+        {
+            facts.push(("storage", storage_text(storage)));
+            facts.push(("user ids", ranges(&id_map.uids)));
+            facts.push(("group ids", ranges(&id_map.gids)));
+        }
+        facts.push((
+            "landlock",
+            match self.survey.landlock {
+                Some(version) => format!("version {version}"),
+                None => "none: on `chroot` a RUN could read the builder's files".to_owned(),
+            },
+        ));
+        let set = |is: bool| if is { "yes" } else { "no" };
+        facts.push(("seccomp", format!("filtered: {}", set(self.survey.seccomp))));
+        facts.push(("privileges", format!("no_new_privs: {}", set(self.survey.no_new_privileges))));
+        facts.push(("state", format!("{}: {}", self.state_dir.display(), self.space_text())));
+        facts.push((
+            "clock",
+            match self.clock.problems.is_empty() {
+                true => self.clock.now.to_string(),
+                false => format!("{}: {}", self.clock.now, self.clock.problems.join("; ")),
+            },
+        ));
+        if self.proxies.is_empty() {
+            facts.push(("proxy", "no variable is set".to_owned()));
+        }
+        facts.extend(self.proxies.iter().map(|(name, value)| ("proxy", format!("{name}={value}"))));
+        facts
+    }
+
+    fn space_text(&self) -> String {
+        match &self.space {
+            Ok(space) => {
+                let mut text = format!("{} of {} free", gibibytes(space.free), gibibytes(space.total));
+                if space.is_small() {
+                    text.push_str("; too little for most base images");
+                }
+                text
+            }
+            Err(problem) => format!("free space unknown: {problem}"),
+        }
+    }
+
+    fn differences(&self) -> impl Iterator<Item = &'static str> {
+        let taken = self.survey.taken().rung;
+        DIFFERENCES.iter().filter(move |(rungs, _)| rungs.contains(&taken)).map(|(_, text)| *text)
+    }
+
+    fn advice(&self) -> String {
+        let Some((rung, snippets)) = snippets::next_better(&self.survey) else { return String::new() };
+        let mut text = format!("\nfor the rung `{rung}`\n");
+        for (name, snippet) in snippets {
+            let indented = snippet.replace('\n', "\n      ");
+            // Writing to a string cannot fail.
+            let _ = writeln!(text, "  {name}\n      {indented}");
+        }
+        text
+    }
+}
+
+fn said(finding: &Finding) -> String {
+    match &finding.outcome {
+        Outcome::Works { .. } if finding.rung == Rung::None => {
+            "works for everything but RUN: FROM, COPY, ADD and metadata".to_owned()
+        }
+        Outcome::Works { .. } if !finding.rung.is_built() => {
+            "would work; this version cannot do it yet".to_owned()
+        }
+        Outcome::Works { shortfalls, .. } => {
+            let mut text = "works".to_owned();
+            for shortfall in shortfalls {
+                let _ = write!(text, "\n              without {}", refusal_text(shortfall));
+            }
+            text
+        }
+        Outcome::Refused(refusal) => refusal_text(refusal),
+        Outcome::Untried => "not tried; this version cannot do it yet".to_owned(),
+    }
+}
+
+/// The line without the name of the rung, which stands before it.
+fn refusal_text(refusal: &Refusal) -> String {
+    let text = refusal.to_string();
+    let name = format!("{}: ", refusal.rung);
+    text.strip_prefix(&name).map(str::to_owned).unwrap_or(text)
+}
+
+fn storage_text(storage: &Storage) -> String {
+    match storage {
+        Storage::Overlay => "overlay: layers are stacked".to_owned(),
+        Storage::Plain { reason } => format!("plain: trees are copied ({reason})"),
+    }
+}
+
+fn ranges(ranges: &[IdRange]) -> String {
+    let all: u64 = ranges.iter().map(|range| u64::from(range.count)).sum();
+    let text = ranges.iter().map(|range| match range.inside == range.outside {
+        true => format!("{} from {}", range.count, range.inside),
+        false => format!("{} from {}, outside {}", range.count, range.inside, range.outside),
+    });
+    format!("{all} ({})", text.collect::<Vec<_>>().join("; "))
+}
+
+fn gibibytes(bytes: u64) -> String {
+    const TENTH: u64 = (1 << 30) / 10;
+    let tenths = bytes / TENTH;
+    format!("{}.{} GiB", tenths / 10, tenths % 10)
+}
+
+fn heard(answer: &Answer) -> String {
+    match answer {
+        Err(problem) => problem.clone(),
+        Ok(Greeting { url, login: Login::NotAsked, status, .. }) => {
+            format!("{url} answers {status}, no login asked")
+        }
+        Ok(Greeting { url, login: Login::Accepted { who }, .. }) => {
+            format!("{url} answers, lets us in with {who}")
+        }
+        Ok(Greeting { url, login: Login::Refused { reason }, .. }) => {
+            format!("{url} answers, does not let us in: {reason}")
+        }
+    }
+}
+
+fn finding_json(finding: &Finding) -> Value {
+    let mut value = json!({"rung": finding.rung.name(), "built": finding.rung.is_built()});
+    match &finding.outcome {
+        Outcome::Untried => value["works"] = Value::Null,
+        Outcome::Refused(refusal) => {
+            value["works"] = false.into();
+            value["refusal"] = refusal_json(refusal);
+        }
+        Outcome::Works { storage, id_map, shortfalls } => {
+            value["works"] = true.into();
+            value["storage"] = match storage {
+                Storage::Overlay => json!({"kind": "overlay"}),
+                Storage::Plain { reason } => json!({"kind": "plain", "reason": reason}),
+            };
+            value["ids"] = ids_json(id_map);
+            value["shortfalls"] = shortfalls.iter().map(refusal_json).collect();
+        }
+    }
+    value
+}
+
+fn refusal_json(refusal: &Refusal) -> Value {
+    json!({
+        "call": refusal.call, "errno": refusal.errno, "error": refusal.error(),
+        "cause": refusal.cause, "change": refusal.change,
+    })
+}
+
+fn ids_json(map: &IdMap) -> Value {
+    let list = |ranges: &[IdRange]| -> Value {
+        let one =
+            |range: &IdRange| json!({"inside": range.inside, "outside": range.outside, "count": range.count});
+        ranges.iter().map(one).collect()
+    };
+    json!({"users": list(&map.uids), "groups": list(&map.gids)})
+}
+
+fn registry_json((host, answer): &(String, Answer)) -> Value {
+    match answer {
+        Err(problem) => json!({"host": host, "reachable": false, "problem": problem}),
+        Ok(greeting) => {
+            let (login, detail) = match &greeting.login {
+                Login::NotAsked => ("not asked", None),
+                Login::Accepted { who } => ("accepted", Some(who)),
+                Login::Refused { reason } => ("refused", Some(reason)),
+            };
+            json!({"host": host, "reachable": true, "url": greeting.url, "status": greeting.status,
+                "login": login, "detail": detail})
+        }
+    }
+}
