@@ -72,7 +72,7 @@ const FOUND: [(&str, &str); 22] = [
     ("root", "test -f /proc/self/root/etc/hosts"),
     ("list of descriptors", "ls /proc/self/fd | grep -q '^1$'"),
     ("own processes", "sleep 5 & ls /proc | grep -q \"^$!\\$\""),
-    ("process by number", "sleep 5 & grep -q sleep /proc/$!/comm"),
+    ("process by number", "sleep 5 & grep -q ^State: /proc/$!/status"),
     ("meminfo", "grep -q MemTotal /proc/meminfo"),
     ("settings", "test -n \"$(cat /proc/sys/kernel/osrelease)\""),
     ("mounts", "grep -q ' / ' /proc/mounts"),
