@@ -18,6 +18,9 @@ pub fn trials() -> Vec<Trial> {
     trials.extend(as_everyone("build::run_leaves_no_trace_of_its_mounts", run_leaves_no_trace_of_its_mounts));
     trials.push(as_caller("build::scratch_and_dockerignore", scratch_and_dockerignore));
     trials.push(as_caller("build::onbuild_of_a_stage", onbuild_of_a_stage));
+    trials.extend(as_everyone("build::a_removed_workdir_comes_back", a_removed_workdir_comes_back));
+    trials.extend(as_everyone("build::every_mount", every_mount));
+    trials.extend(as_everyone("build::identical_steps_run_once", identical_steps_run_once));
     trials.extend(as_everyone("build::network_none_has_no_network", network_none_has_no_network));
     trials
 }
@@ -204,4 +207,55 @@ fn network_none_has_no_network(mut bench: Bench) {
     bench.dockerfile("FROM BASE\nRUN grep -c : /proc/net/dev > /count\n");
     let image = bench.build(&["-t", "offline", "--network", "none"]);
     assert_eq!(image.text("count"), "1\n", "only loopback");
+}
+
+fn a_removed_workdir_comes_back(mut bench: Bench) {
+    bench.dockerfile("FROM BASE\nWORKDIR /srv/deep\nRUN rm -r /srv\nUSER app\nRUN pwd && touch made\n");
+    let image = bench.build(&["-t", "workdir"]);
+    assert_eq!(image.owner("srv"), "0755 1000:1000");
+    assert_eq!(image.owner("srv/deep"), "0755 1000:1000");
+    assert_eq!(image.owner("srv/deep/made"), "0644 1000:1000");
+}
+
+fn every_mount(mut bench: Bench) {
+    bench.file("note", "n\n");
+    bench.file("dir/file", "f\n");
+    bench.file("token", "s3cret");
+    bench.dockerfile(
+        "FROM BASE AS source\nRUN mkdir /made && echo seed > /made/seed && chown -R app /made && chmod 711 /made\n\
+         FROM BASE\nWORKDIR /work\n\
+         RUN --mount=target=/in,source=dir --mount=target=one,source=note cat /in/file one && ! touch /in/x\n\
+         RUN --mount=target=/in,rw touch /in/new && test -e /in/new\n\
+         RUN --mount=from=source,target=/s,source=/made test \"$(stat -c %a:%u /s)\" = 711:1000 && cat /s/seed\n\
+         RUN --mount=type=cache,target=/c,from=source,source=/made cat /c/seed && echo more >> /c/seed\n\
+         RUN --mount=type=cache,target=/c,from=source,source=/made test $(wc -l < /c/seed) = 2\n\
+         RUN --mount=type=cache,target=/c,id=x,uid=1000,mode=0700 test \"$(stat -c %a:%u /c)\" = 700:1000 && touch /c/a\n\
+         RUN --mount=type=cache,target=/d,id=x,ro test -e /d/a && ! touch /d/b\n\
+         RUN --mount=type=cache,target=/c,sharing=private,id=p touch /c/p\n\
+         RUN --mount=type=tmpfs,target=/t,size=1m ! dd if=/dev/zero of=/t/x bs=1024 count=2048\n\
+         RUN --mount=type=secret,id=token,mode=0440,uid=1000 test \"$(stat -c %a:%u /run/secrets/token)\" = 440:1000\n\
+         RUN --mount=type=secret,id=token,env=TOKEN test \"$TOKEN\" = s3cret\n\
+         RUN --mount=type=secret,id=absent test ! -e /run/secrets/absent\n\
+         RUN ! dd if=/dev/zero of=/dev/shm/x bs=1024 count=2048\n\
+         COPY --from=source /made/seed /end\n",
+    );
+    let secret = format!("id=token,src={}", bench.path("context/token").display());
+    let image = bench.build(&["-t", "mounts", "--secret", &secret, "--shm-size", "1m"]);
+    for absent in ["in", "s", "c", "d", "t", "work/one", "run/secrets"] {
+        assert!(!image.tree().contains_key(absent), "/{absent} is a trace");
+    }
+    assert_eq!(image.text("end"), "seed\n");
+}
+
+/// Two stages of the same steps share them, also when both run at once.
+fn identical_steps_run_once(mut bench: Bench) {
+    let make = "RUN cat /proc/sys/kernel/random/uuid > /one\nWORKDIR /x\nRUN cat /proc/sys/kernel/random/uuid > /two\n";
+    bench.dockerfile(&format!(
+        "FROM BASE AS a\n{make}FROM BASE AS b\nLABEL config=only\n{make}FROM scratch\n\
+         COPY --from=a /one /a1\nCOPY --from=b /one /b1\nCOPY --from=a /two /a2\nCOPY --from=b /two /b2\n"
+    ));
+    let image = bench.build(&["-t", "once"]);
+    assert_eq!(image.text("a1"), image.text("b1"));
+    assert_eq!(image.text("a2"), image.text("b2"));
+    assert_ne!(image.text("a1"), image.text("a2"));
 }

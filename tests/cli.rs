@@ -8,7 +8,7 @@ use libtest_mimic::Trial;
 use serde_json::Value;
 
 use crate::support::image::Image;
-use crate::support::{Bench, Run, as_caller};
+use crate::support::{Bench, Run, as_caller, as_everyone};
 
 pub fn trials() -> Vec<Trial> {
     vec![
@@ -27,7 +27,12 @@ pub fn trials() -> Vec<Trial> {
         as_caller("cli::annotations", annotations),
         as_caller("cli::build_contexts", build_contexts),
         as_caller("cli::add_host", add_host),
+        as_caller("cli::doctor_reports", doctor_reports),
+        as_caller("cli::doctor_asks_registries", doctor_asks_registries),
     ]
+    .into_iter()
+    .chain(as_everyone("cli::purge_empties_the_state", purge_empties_the_state))
+    .collect()
 }
 
 const SMALL: &str = "FROM scratch\nCOPY Dockerfile /d\n";
@@ -243,4 +248,65 @@ fn add_host(mut bench: Bench) {
     bench.dockerfile("FROM BASE\nRUN grep 'db.test' /etc/hosts > /seen\n");
     let image = bench.build(&["-t", "hosts", "--add-host", "db.test:10.1.2.3"]);
     assert_eq!(image.text("seen").split_whitespace().collect::<Vec<_>>(), ["10.1.2.3", "db.test"]);
+}
+
+fn doctor_reports(bench: Bench) {
+    let run = bench.coracle(&["doctor", "--json"]);
+    let report: Value = serde_json::from_slice(&run.stdout).unwrap();
+    let rungs: Vec<&str> =
+        report["rungs"].as_array().unwrap().iter().map(|rung| rung["rung"].as_str().unwrap()).collect();
+    assert_eq!(rungs, ["namespaces", "mounts", "single", "chroot", "virtual", "none"]);
+    let taken = report["rung"].as_str().unwrap();
+    assert_eq!(run.code, Some(if taken == "none" { 3 } else { 0 }), "{report:#}");
+    for rung in report["rungs"].as_array().unwrap() {
+        let refused = ["call", "cause", "change"].iter().all(|key| rung["refusal"][key].is_string());
+        assert_eq!(rung["works"] == false, refused, "{rung:#}");
+    }
+    assert!(report["state"]["space"]["free_bytes"].as_u64().unwrap() > 0);
+    assert_eq!(fs::read_dir(bench.state()).unwrap().count(), 0, "the probes leave nothing");
+    let text = String::from_utf8(bench.coracle(&["doctor"]).stdout).unwrap();
+    assert!(text.contains(&format!("isolation of RUN: {taken} (")), "{text}");
+    let forced = bench.coracle(&["doctor", "--state-dir", "/proc/nowhere"]);
+    forced.assert_fails(1, "/proc/nowhere");
+}
+
+fn doctor_asks_registries(mut bench: Bench) {
+    let host = bench.guarded_server("alice", "correct-horse").host();
+    bench.env("HTTPS_PROXY", "http://me:battery-staple@localhost:1");
+    let ask = |bench: &Bench| {
+        let run = bench.coracle(&["doctor", "--json", "--registry", &host, "--registry", "127.0.0.1:9"]);
+        let text = String::from_utf8(run.stdout).unwrap();
+        assert!(!text.contains("battery") && !text.contains("correct-horse"), "{text}");
+        serde_json::from_str::<Value>(&text).unwrap()["registries"].clone()
+    };
+    let heard = ask(&bench);
+    assert_eq!((&heard[0]["reachable"], &heard[0]["login"]), (&true.into(), &"refused".into()), "{heard:#}");
+    assert_eq!(heard[1]["reachable"], false, "{heard:#}");
+    fs::create_dir(bench.path("home/.docker")).unwrap();
+    let config = format!("{{\"auths\":{{\"{host}\":{{\"auth\":\"YWxpY2U6Y29ycmVjdC1ob3JzZQ==\"}}}}}}");
+    fs::write(bench.path("home/.docker/config.json"), config).unwrap();
+    let heard = ask(&bench);
+    assert_eq!(heard[0]["login"], "accepted", "{heard:#}");
+}
+
+/// Trees of a RUN hold files of subordinate ids.
+fn purge_empties_the_state(mut bench: Bench) {
+    assert_eq!(bench.coracle(&["purge"]).code, Some(0), "nothing there yet");
+    bench.dockerfile("FROM BASE\nRUN mkdir -m 700 /x && touch /x/y && chown -R 77:77 /x\n");
+    bench.build(&["-t", "x"]);
+    let lock = fs::File::open(bench.state().join("lock")).unwrap();
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockShared).unwrap();
+    bench.coracle(&["purge"]).assert_fails(1, "in use by a build");
+    drop(lock);
+    let run = bench.coracle(&["purge"]);
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    let mut left: Vec<_> =
+        fs::read_dir(bench.state()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["lock", "version"]);
+    let other = bench.path("context");
+    bench
+        .coracle(&["purge", "--state-dir", other.to_str().unwrap()])
+        .assert_fails(1, "not a state directory");
+    assert!(other.join("Dockerfile").exists());
 }

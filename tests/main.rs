@@ -9,6 +9,7 @@ mod add;
 mod architecture;
 mod bad_input;
 mod build;
+mod cache;
 mod cli;
 mod interrupt;
 mod ladder;
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
         architecture::trials(),
         bad_input::trials(),
         build::trials(),
+        cache::trials(),
         cli::trials(),
         interrupt::trials(),
         ladder::trials(),

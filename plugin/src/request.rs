@@ -79,6 +79,7 @@ fn request(reader: &mut Reader<'_>, normalised: Normalised, now: i64) -> BuildRe
         outputs: outputs(reader),
         secrets: secrets(reader, &normalised),
         extra_hosts: extra_hosts(reader),
+        shm_size: None,
         cache: CachePolicy { disabled: reader.flag(Key::NoCache).unwrap_or(false), ..CachePolicy::default() },
         pull: reader.flag(Key::PullImage).unwrap_or(true),
         network: Network::Default,

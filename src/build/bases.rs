@@ -12,7 +12,7 @@ use crate::progress::Reporter;
 use crate::registry::{self, Resolved};
 
 use super::source::judge;
-use crate::dockerfile::{Diagnostic, Dockerfile, Source, Span};
+use crate::dockerfile::{Diagnostic, Dockerfile, Span};
 
 pub(super) type Key = (Reference, Platform);
 
@@ -78,8 +78,7 @@ pub(super) async fn plan(
         if missing.is_empty() {
             break;
         }
-        let place =
-            |key: &Key| outline.places.get(key).map(|span| from_line(&key.0, *span, &dockerfile.source));
+        let place = |key: &Key| outline.places.get(key).map(|span| asking_line(&key.0, *span, dockerfile));
         for (key, resolved) in resolve_all(missing, client, &place).await? {
             reporter.info(format!("{} is {}", key.0, resolved.digest));
             bases.add(key, resolved)?;
@@ -91,9 +90,15 @@ pub(super) async fn plan(
     Ok((plan, bases))
 }
 
-/// The line that asks for an image, drawn for an error about it.
-fn from_line(reference: &Reference, span: Span, source: &Source) -> String {
-    Diagnostic::error(span, format!("cannot pull `{reference}`")).render(source)
+/// The line that asks for an image, drawn for an error about it. What a `--from`
+/// names may have been meant for a stage.
+fn asking_line(reference: &Reference, span: Span, dockerfile: &Dockerfile) -> String {
+    let error = Diagnostic::error(span, format!("cannot pull `{reference}`"));
+    let error = match dockerfile.stages.iter().any(|stage| stage.from.span == span) {
+        true => error,
+        false => error.with_hint("no earlier stage has this name, so that an image was looked for"),
+    };
+    error.render(&dockerfile.source)
 }
 
 async fn resolve_all(

@@ -65,6 +65,9 @@ pub(super) async fn export(
 }
 
 fn export_failed(site: &Site, error: StepError) -> Error {
+    if matches!(error, StepError::Cancelled) {
+        return Error::Cancelled;
+    }
     let target = &site.plan.stages[site.plan.target.0];
     match target.steps.last() {
         Some(step) => Error::Step {
@@ -135,6 +138,11 @@ fn into_file(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) 
         write(&mut stdout)?;
         return stdout.flush();
     }
+    // A pipe, a device or a link to one is written into, not replaced.
+    if std::fs::symlink_metadata(path).is_ok_and(|found| !found.is_file()) {
+        let mut file = std::fs::OpenOptions::new().write(true).truncate(true).open(path)?;
+        return write(&mut file);
+    }
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     std::fs::create_dir_all(parent)?;
     let mut temporary = tempfile::NamedTempFile::new_in(parent)?;
@@ -164,7 +172,8 @@ async fn push(
     let manifest = image.manifest().to_bytes();
     let push =
         ImagePush { destinations: names, blobs, manifest: &manifest, media_type: media_type::MANIFEST };
-    let sent = site.materials.registry.push_image(&push).await;
+    let sent = site.materials.registry.push_image(&push);
+    let sent = site.cancel.run_until_cancelled(sent).await.ok_or(Error::Cancelled)?;
     sent.map_err(|source| Error::Push { names: listed(names), source: Box::new(source) })?;
     Ok(names.to_vec())
 }

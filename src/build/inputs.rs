@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::bases::Bases;
 use super::error::{Error, StepError};
 use crate::context::{self, DirectoryContext, Owners, SelectOptions, Selection, SourceTree};
-use crate::image::{Digest, Platform};
+use crate::image::{Digest, Hasher, Platform};
 use crate::plan::{
     self, BuildPlan, CopyFrom, CopyOp, CopySource, Mount, MountSource, Op, RunOp, StageBase, StageId, Step,
     StepKey,
@@ -58,6 +58,19 @@ pub(super) struct Contexts {
     pub(super) named: BTreeMap<String, Arc<DirectoryContext>>,
     /// What images of `--from` are for.
     pub(super) platform: Platform,
+    /// Of the lines that RUN's hosts file gets besides the usual ones, if any.
+    pub(super) hosts: Option<Digest>,
+}
+
+/// Names RUN's further hosts, in their order.
+pub(super) fn hosts_digest(hosts: &[(String, String)]) -> Option<Digest> {
+    let mut hasher = Hasher::new();
+    hasher.field("coracle hosts 1");
+    for (name, address) in hosts {
+        hasher.field(name);
+        hasher.field(address);
+    }
+    (!hosts.is_empty()).then(|| hasher.finish())
 }
 
 impl Contexts {
@@ -102,7 +115,7 @@ impl Inputs<'_> {
     }
 
     fn of_run(&self, op: &RunOp) -> Result<Vec<Digest>, StepError> {
-        let mut digests = Vec::new();
+        let mut digests = Vec::from_iter(self.contexts.hosts);
         for mount in &op.mounts {
             // What a cache mount holds never counts: it may be empty at any time.
             let Mount::Bind(bind) = mount else { continue };

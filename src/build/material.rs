@@ -9,6 +9,8 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use tokio_util::sync::CancellationToken;
+
 use super::error::StepError;
 use crate::image::{Digest, Hasher, Layer, Reference};
 use crate::layer::{self, EntryIndex, LowerTrees, Stack, UnpackOptions};
@@ -67,6 +69,8 @@ pub(super) struct Materials {
     /// Where unfinished things lie; on the store's file system.
     pub(super) unfinished: PathBuf,
     pub(super) record_key: metadata::Key,
+    /// Ends every step of this build.
+    pub(super) cancel: CancellationToken,
     locks: Locks<(Digest, Form)>,
     indexes: Mutex<HashMap<Digest, Arc<EntryIndex>>>,
 }
@@ -84,12 +88,14 @@ impl Materials {
         registry: Arc<registry::Client>,
         unfinished: PathBuf,
         record_key: metadata::Key,
+        cancel: CancellationToken,
     ) -> Self {
         Self {
             store,
             registry,
             unfinished,
             record_key,
+            cancel,
             locks: Locks::new(),
             indexes: Mutex::new(HashMap::new()),
         }
@@ -101,7 +107,9 @@ impl Materials {
         let _guard = self.locks.lock((digest, Form::Blob)).await;
         if let (false, Some(origin)) = (self.store.has_blob(&digest, layer.layer.size), &layer.origin) {
             let temporary = self.unfinished.join(format!("pull-{}", digest.hex()));
-            let pulled = self.registry.pull_blob(origin, &layer.layer.descriptor(), &temporary).await;
+            let descriptor = layer.layer.descriptor();
+            let pull = self.registry.pull_blob(origin, &descriptor, &temporary);
+            let pulled = self.cancel.run_until_cancelled(pull).await.ok_or(StepError::Cancelled)?;
             pulled.map_err(|source| StepError::Pull {
                 reference: Box::new(origin.clone()),
                 source: Box::new(source),

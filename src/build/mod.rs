@@ -13,6 +13,7 @@ mod error;
 mod export;
 mod identity;
 mod inputs;
+mod known;
 mod material;
 mod mounts;
 mod request;
@@ -52,6 +53,7 @@ pub use request::{
 
 use bases::Bases;
 use inputs::Contexts;
+use known::Known;
 use material::Materials;
 use run::Surroundings;
 use stage::{Site, StageResult};
@@ -92,19 +94,27 @@ pub async fn build(request: BuildRequest, workshop: &Workshop) -> Result<Option<
         main: source::open_context(&request, &found, &store)?.map(Arc::new),
         named: source::open_named(&request, &store)?,
         platform: options.platform.clone(),
+        hosts: inputs::hosts_digest(&request.extra_hosts),
     };
     let client = Arc::new(registry_client(workshop, &unfinished)?);
 
     let work = async {
         let checked = export::check_push(&request, &client);
         let planned = bases::plan(&dockerfile, &options, &client, reporter);
-        let ((), (plan, bases)) = futures_util::try_join!(checked, planned)?;
+        let ((), (plan, bases)) =
+            until(&workshop.cancel, async { futures_util::try_join!(checked, planned) })
+                .await
+                .unwrap_or(Err(Error::Cancelled))?;
         source::judge_ignored(&request, &found, &dockerfile, &options, &plan, reporter.as_ref())?;
         let record_key = metadata::Key::from_bytes(store.record_key()?);
-        let materials = Materials::new(store, Arc::clone(&client), unfinished.path().to_owned(), record_key);
+        // A failing stage stops the others, which is no signal from outside.
+        let cancel = workshop.cancel.child_token();
+        let place = unfinished.path().to_owned();
+        let materials = Materials::new(store, Arc::clone(&client), place, record_key, cancel);
         let site = site(&request, workshop, &dockerfile, plan, bases, contexts, materials)?;
         if request.dry_run {
-            return schedule::describe(&site).map(|()| None);
+            schedule::describe(&site);
+            return Ok(None);
         }
         let result = schedule::run(Arc::clone(&site)).await?;
         for context in site.contexts.main.iter().chain(site.contexts.named.values()) {
@@ -120,8 +130,14 @@ pub async fn build(request: BuildRequest, workshop: &Workshop) -> Result<Option<
     }
 }
 
-/// Steps notice the signal themselves and end their sandbox; this is for what
-/// waits on a network. The pause lets them finish first.
+/// What `future` comes to, or `None` as soon as the build is cancelled: for what
+/// waits on a network and leaves nothing behind when it is dropped.
+async fn until<T>(cancel: &CancellationToken, future: impl Future<Output = T>) -> Option<T> {
+    cancel.run_until_cancelled(future).await
+}
+
+/// Steps notice the signal themselves and end their sandbox, and so do transfers;
+/// this is for whatever else takes long. The pause lets them finish first.
 async fn interrupted(cancel: &CancellationToken) {
     cancel.cancelled().await;
     tokio::time::sleep(std::time::Duration::from_secs(4)).await;
@@ -188,7 +204,12 @@ fn surroundings(request: &BuildRequest) -> Surroundings {
     let secrets: BTreeMap<String, Secret> = request.secrets.iter().filter_map(value).collect();
     // Without the file RUN has no name service, as the builder itself.
     let resolv_conf = std::fs::read("/etc/resolv.conf").unwrap_or_default();
-    Surroundings { secrets, resolv_conf, extra_hosts: request.extra_hosts.clone() }
+    Surroundings {
+        secrets,
+        resolv_conf,
+        extra_hosts: request.extra_hosts.clone(),
+        shm_size: request.shm_size,
+    }
 }
 
 fn site(
@@ -217,24 +238,29 @@ fn site(
         steps += stage.steps.len();
     }
     let off = |name: &str| request.cache.disabled_stages.iter().any(|stage| stage.eq_ignore_ascii_case(name));
-    let uncached = plan.stages.iter().map(|stage| request.cache.disabled || off(&stage.name)).collect();
+    let uncached: Vec<bool> =
+        plan.stages.iter().map(|stage| request.cache.disabled || off(&stage.name)).collect();
+    let epoch = request.source_date_epoch;
+    let known = Known::ask(&plan, &keys, &uncached, &|key| {
+        stage::look_up(&materials.store, &stage::cache_key(epoch, key))
+    })?;
     let results = plan.stages.iter().map(|_| tokio::sync::watch::Sender::new(None)).collect();
     Ok(Arc::new(Site {
         keys,
         bases,
         contexts,
         source,
+        cancel: materials.cancel.clone(),
         materials,
         sandbox: sandbox::sandbox(&workshop.entered),
         storage: workshop.entered.storage.clone(),
         surroundings: surroundings(request),
         pack: PackOptions { clamp: request.source_date_epoch, ..PackOptions::default() },
         now: now(),
-        epoch: request.source_date_epoch,
+        epoch,
+        known,
         uncached,
         reporter: Arc::clone(&workshop.reporter),
-        // A failing stage stops the others, which is no signal from outside.
-        cancel: workshop.cancel.child_token(),
         results,
         step_locks: material::Locks::new(),
         first_step,

@@ -2,12 +2,13 @@
 //! them: what a bind mount shows of the context, stages and images, and the
 //! directories of caches.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::copy::{self, Picked, Target};
 use super::copy_step;
@@ -35,12 +36,13 @@ pub(super) struct Prepared {
 
 /// Makes the sources of bind and cache mounts.
 pub(super) async fn prepare(work: &Work, op: &RunOp, scratch: &Path) -> Result<Prepared, StepError> {
-    let mut prepared = Prepared::default();
+    let caches = lock_caches(work, op).await?;
+    let mut prepared = Prepared { held: caches.held, ..Prepared::default() };
     for (position, mount) in op.mounts.iter().enumerate() {
         let own = scratch.join(format!("mount-{position}"));
         let spec = match mount {
             Mount::Bind(bind) => bind_spec(work, bind, own).await?,
-            Mount::Cache(cache) => cache_spec(work, cache, own, &mut prepared).await?,
+            Mount::Cache(cache) => cache_spec(work, cache, own, caches.taken.contains(&cache.id)).await?,
             Mount::Tmpfs(_) | Mount::Secret(_) | Mount::Ssh(_) => continue,
         };
         prepared.specs.insert(position, spec);
@@ -50,7 +52,7 @@ pub(super) async fn prepare(work: &Work, op: &RunOp, scratch: &Path) -> Result<P
 
 /// What the bind mounts of a RUN hold: part of its content key.
 pub(super) async fn content(work: &Work, op: &RunOp) -> Result<Vec<Digest>, StepError> {
-    let mut digests = Vec::new();
+    let mut digests = Vec::from_iter(work.site.contexts.hosts);
     for mount in &op.mounts {
         let Mount::Bind(bind) = mount else { continue };
         let read = as_copy(bind);
@@ -135,54 +137,116 @@ fn unpack(site: &Site, packed: &layer::PackedLayer, into: &Path) -> Result<(), S
     Ok(())
 }
 
+/// The caches of a RUN that others have.
+struct Caches {
+    held: Vec<MountLock>,
+    /// Private ones that another step has.
+    taken: BTreeSet<String>,
+}
+
+/// How often a cache that another step has is asked for.
+const ASK_AGAIN: Duration = Duration::from_millis(50);
+
+/// Locks the caches that must not be shared: each once, and in the same order
+/// for every step, so that no two wait for each other.
+async fn lock_caches(work: &Work, op: &RunOp) -> Result<Caches, StepError> {
+    let mut wanted: BTreeMap<&str, bool> = BTreeMap::new();
+    for mount in &op.mounts {
+        let Mount::Cache(cache) = mount else { continue };
+        // On `chroot` it is moved into the one tree and back: two at once is
+        // not possible, and a shared one is locked.
+        let moved = work.site.sandbox.rung() == Rung::Chroot && cache.sharing == CacheSharing::Shared;
+        if moved || cache.sharing != CacheSharing::Shared {
+            *wanted.entry(&cache.id).or_default() |= moved || cache.sharing == CacheSharing::Locked;
+        }
+    }
+    let (store, cancel) = (&work.site.materials.store, &work.site.cancel);
+    let mut caches = Caches { held: Vec::new(), taken: BTreeSet::new() };
+    for (id, wait) in wanted {
+        loop {
+            match store.mount_lock(id).map_err(StepError::Store)? {
+                Some(lock) => caches.held.push(lock),
+                None if wait => {
+                    let pause = tokio::time::sleep(ASK_AGAIN);
+                    cancel.run_until_cancelled(pause).await.ok_or(StepError::Cancelled)?;
+                    continue;
+                }
+                None => drop(caches.taken.insert(id.to_owned())),
+            }
+            break;
+        }
+    }
+    Ok(caches)
+}
+
 async fn cache_spec(
     work: &Work,
     cache: &CacheMount,
     own: PathBuf,
-    prepared: &mut Prepared,
+    taken: bool,
 ) -> Result<MountSpec, StepError> {
-    if !matches!(cache.from, MountSource::Empty) {
-        return Err(StepError::Unsupported(
-            "`RUN --mount=type=cache,from=…` is not supported yet".to_owned(),
-        ));
-    }
+    let (cache, seed) = seeded(work, cache, &own).await?;
     let (target, read_only) = (PathBuf::from(&cache.target), cache.readonly);
-    let (store, mut wanted) = (Arc::clone(&work.site.materials.store), cache.clone());
-    if work.site.sandbox.rung() == Rung::Chroot && wanted.sharing == CacheSharing::Shared {
-        // It is moved into the one tree and back: two at once is not possible.
-        wanted.sharing = CacheSharing::Locked;
-    }
-    let (source, lock) = blocking(move || cache_directory(&store, &wanted, own)).await?;
-    prepared.held.extend(lock);
+    let (store, wanted) = (Arc::clone(&work.site.materials.store), cache.clone());
+    let source = blocking(move || cache_directory(&store, &wanted, own, taken, seed.as_deref())).await?;
     Ok(MountSpec::Bind { source, target, read_only })
 }
 
-/// The cache's directory, and its lock unless it is shared. A private cache
-/// that somebody has is replaced by an empty directory of this step's own.
+/// A cache that starts as a copy of something: another source is another
+/// cache, as in BuildKit. Its directory is filled before anybody can see it.
+async fn seeded(
+    work: &Work,
+    cache: &CacheMount,
+    own: &Path,
+) -> Result<(CacheMount, Option<PathBuf>), StepError> {
+    if matches!(cache.from, MountSource::Empty) {
+        return Ok((cache.clone(), None));
+    }
+    let bind = BindMount {
+        from: cache.from.clone(),
+        source: cache.source.clone(),
+        target: cache.target.clone(),
+        writable: true,
+    };
+    let read = as_copy(&bind);
+    let source = copy_step::source(work, &read.from).await?.ok_or_else(inputs::no_context)?;
+    let content = inputs::digest_sources(source.tree.as_ref(), &read, source.owners)?;
+    let tree = own.with_extension("seed");
+    make_directory(own)?;
+    make_directory(&tree)?;
+    show(work, &bind, own, &tree).await?;
+    let id = format!("{}:{content}", cache.id);
+    let own_directory = tree.join(SHOWN.trim_start_matches('/'));
+    Ok((CacheMount { id, ..cache.clone() }, Some(own_directory)))
+}
+
+/// The cache's directory. A private cache that somebody has is replaced by a
+/// directory of this step's own.
 fn cache_directory(
     store: &Store,
     cache: &CacheMount,
     own: PathBuf,
-) -> Result<(PathBuf, Option<MountLock>), StepError> {
-    let lock = match cache.sharing {
-        CacheSharing::Shared => None,
-        sharing => {
-            let taken =
-                store.mount_lock(&cache.id, sharing == CacheSharing::Locked).map_err(StepError::Store)?;
-            if taken.is_none() {
-                make_directory(&own)?;
-                own_by(&own, cache)?;
-                return Ok((own, None));
-            }
-            taken
+    taken: bool,
+    seed: Option<&Path>,
+) -> Result<PathBuf, StepError> {
+    if taken {
+        match seed {
+            Some(seed) => return Ok(seed.to_owned()),
+            None => make_directory(&own)?,
         }
-    };
+        own_by(&own, cache)?;
+        return Ok(own);
+    }
     let directory = store.mount_directory(&cache.id).map_err(StepError::Store)?;
     let is_new = std::fs::read_dir(&directory).map(|mut entries| entries.next().is_none());
-    if is_new.map_err(|source| StepError::File { path: directory.clone(), source })? {
-        own_by(&directory, cache)?;
+    let failed = |source| StepError::File { path: directory.clone(), source };
+    match (is_new.map_err(failed)?, seed) {
+        // Both are empty or whole: a rename never leaves half a cache.
+        (true, Some(seed)) => std::fs::rename(seed, &directory).map_err(failed)?,
+        (true, None) => own_by(&directory, cache)?,
+        (false, _) => {}
     }
-    Ok((directory, lock))
+    Ok(directory)
 }
 
 fn own_by(directory: &Path, cache: &CacheMount) -> Result<(), StepError> {

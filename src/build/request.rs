@@ -46,6 +46,8 @@ pub struct BuildRequest {
     pub source_date_epoch: Option<i64>,
     /// `--add-host`: lines for RUN's hosts file.
     pub extra_hosts: Vec<(String, String)>,
+    /// `--shm-size`: bytes that RUN's /dev/shm may hold.
+    pub shm_size: Option<u64>,
     /// `--network`: what of the network RUN sees unless it says otherwise.
     pub network: Network,
     /// Check everything, log in, print the plan, build nothing.

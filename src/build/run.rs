@@ -27,6 +27,8 @@ pub(super) struct Surroundings {
     pub(super) secrets: BTreeMap<String, Secret>,
     pub(super) resolv_conf: Vec<u8>,
     pub(super) extra_hosts: Vec<(String, String)>,
+    /// Bytes that /dev/shm may hold.
+    pub(super) shm_size: Option<u64>,
 }
 
 /// Everything a sandbox needs for this RUN.
@@ -38,7 +40,8 @@ pub(super) fn spec(
     mut prepared: BTreeMap<usize, MountSpec>,
 ) -> Result<RunSpec, StepError> {
     let identity = accounts(tree)?.run_as(&op.user).map_err(StepError::Identity)?;
-    let mut mounts = Vec::new();
+    let shm = |size| MountSpec::Tmpfs { target: PathBuf::from("/dev/shm"), size: Some(size), mode: 0o1777 };
+    let mut mounts: Vec<MountSpec> = surroundings.shm_size.map(shm).into_iter().collect();
     for (position, mount) in op.mounts.iter().enumerate() {
         mounts.extend(
             prepared

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::task::JoinSet;
 
@@ -12,18 +13,27 @@ use crate::plan::{CopyFrom, Mount, MountSource, Op, StageBase, StageId, Step};
 /// More steps than this at once only make each other slower.
 pub(super) const STEPS_AT_ONCE: usize = 8;
 
+/// How long a failure waits for the other stages to stop.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// Builds the target and every stage it needs; the target's result.
 pub(super) async fn run(site: Arc<Site>) -> Result<Arc<StageResult>, Error> {
     let mut tasks = JoinSet::new();
-    for id in demanded(&site)? {
+    for id in demanded(&site) {
         tasks.spawn(stage::build(Arc::clone(&site), id));
     }
     let mut failure: Option<Error> = None;
-    while let Some(ended) = tasks.join_next().await {
+    loop {
+        let ended = match failure {
+            None => tasks.join_next().await,
+            // They notice the cancellation, but one may wait for a network.
+            Some(_) => tokio::time::timeout(PATIENCE, tasks.join_next()).await.unwrap_or(None),
+        };
         let error = match ended {
-            Ok(Ok(())) => continue,
-            Ok(Err(error)) => error,
-            Err(panic) => Error::Internal(panic.to_string()),
+            None => break,
+            Some(Ok(Ok(()))) => continue,
+            Some(Ok(Err(error))) => error,
+            Some(Err(panic)) => Error::Internal(panic.to_string()),
         };
         // The first failure stops the others; what they say then is an echo of it.
         site.cancel.cancel();
@@ -38,15 +48,13 @@ pub(super) async fn run(site: Arc<Site>) -> Result<Arc<StageResult>, Error> {
 }
 
 /// Says what a build would do, step by step.
-pub(super) fn describe(site: &Site) -> Result<(), Error> {
-    let demanded = demanded(site)?;
+pub(super) fn describe(site: &Site) {
+    let demanded = demanded(site);
     for id in &demanded {
         let stage = site.stage(*id);
         for (position, step) in stage.steps.iter().enumerate() {
-            let state = match matches!(step.op, Op::Config) || site.knows(*id, position)? {
-                true => "known",
-                false => "to do",
-            };
+            let known = matches!(step.op, Op::Config) || site.known.step(*id, position).is_some();
+            let state = if known { "known" } else { "to do" };
             site.reporter.info(format!("{} {state}", stage::label(stage, position, step)));
         }
     }
@@ -54,12 +62,11 @@ pub(super) fn describe(site: &Site) -> Result<(), Error> {
     if unused > 0 {
         site.reporter.info(format!("stages not needed, because what reads them is known: {unused}"));
     }
-    Ok(())
 }
 
 /// The target, the stages that demanded stages are based on, and those that
 /// their unknown steps read.
-fn demanded(site: &Site) -> Result<BTreeSet<StageId>, Error> {
+fn demanded(site: &Site) -> BTreeSet<StageId> {
     let mut demanded = BTreeSet::new();
     let mut open = vec![site.plan.target];
     while let Some(id) = open.pop() {
@@ -71,16 +78,16 @@ fn demanded(site: &Site) -> Result<BTreeSet<StageId>, Error> {
             open.push(below);
         }
         for (position, step) in stage.steps.iter().enumerate() {
-            let read = stages_read(step);
-            if !read.is_empty() && !site.knows(id, position)? {
-                open.extend(read);
+            if site.known.step(id, position).is_none() {
+                open.extend(stages_read(step));
             }
         }
     }
-    Ok(demanded)
+    demanded
 }
 
-fn stages_read(step: &Step) -> Vec<StageId> {
+/// The stages that a step copies from or mounts.
+pub(super) fn stages_read(step: &Step) -> Vec<StageId> {
     match &step.op {
         Op::Copy(op) => match op.from {
             CopyFrom::Stage(id) => vec![id],

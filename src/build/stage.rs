@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::bases::Bases;
 use super::error::{Error, StepError};
 use super::inputs::{self, Contexts, StageKeys};
+use super::known::Known;
 use super::material::{Chain, ChainLayer, Locks, Materials};
 use super::run::Surroundings;
 use super::{copy_step, mounts, run_step, workdir_step};
@@ -19,7 +20,7 @@ use crate::plan::{self, BuildPlan, CopyOp, Op, Stage, StageBase, StageId, Step};
 use crate::progress::{Event, Reporter, StepId, StepOutcome};
 use crate::rootfs::Rootfs;
 use crate::sandbox::{Sandbox, Storage};
-use crate::store::CacheEntry;
+use crate::store::{CacheEntry, Store};
 
 /// What all stages of one build share.
 pub(super) struct Site {
@@ -36,6 +37,8 @@ pub(super) struct Site {
     /// Seconds since 1970: the time of this build.
     pub(super) now: i64,
     pub(super) epoch: Option<i64>,
+    /// What the recipe keys know.
+    pub(super) known: Known,
     /// Stages that must not use the cache.
     pub(super) uncached: Vec<bool>,
     pub(super) reporter: Arc<dyn Reporter>,
@@ -187,13 +190,13 @@ impl Work {
         step: &Step,
         event: StepId,
     ) -> Result<(Made, bool), Error> {
-        let recipe = self.site.cache_key(*self.site.keys[self.id.0].steps[position].as_digest());
-        // The same step of another stage may be at work: wait for its result.
         let site = Arc::clone(&self.site);
-        let _guard = site.step_locks.lock(recipe).await;
-        if let Some(made) = self.site.cached(self.id, &recipe)? {
-            return Ok((made, true));
+        if let Some(made) = site.known.step(self.id, position) {
+            return Ok((made.clone(), true));
         }
+        let recipe = cache_key(site.epoch, site.keys[self.id.0].steps[position].as_digest());
+        // The same step of another stage may be at work: wait for its result.
+        let _guard = site.step_locks.lock(recipe).await;
         let content = self.content_key(step).await.map_err(|error| self.failed(step, error))?;
         if let Some(made) = self.site.cached(self.id, &content)? {
             self.site.remember(&[recipe], &made)?;
@@ -232,7 +235,7 @@ impl Work {
             contents.extend(mounts::content(self, op).await?);
         }
         let parent = plan::chain_key(&self.chain.id());
-        Ok(self.site.cache_key(*plan::content_key(&parent, step, &contents).as_digest()))
+        Ok(cache_key(self.site.epoch, plan::content_key(&parent, step, &contents).as_digest()))
     }
 
     async fn copied_content(&self, op: &CopyOp) -> Result<Vec<Digest>, StepError> {
@@ -269,36 +272,11 @@ impl Work {
 }
 
 impl Site {
-    /// Layers packed under another SOURCE_DATE_EPOCH have other bytes.
-    fn cache_key(&self, key: Digest) -> Digest {
-        match self.epoch {
-            None => key,
-            Some(epoch) => {
-                let mut hasher = crate::image::Hasher::new();
-                hasher.field(key.as_bytes());
-                hasher.field(epoch.to_string());
-                hasher.finish()
-            }
-        }
-    }
-
-    pub(super) fn cached(&self, stage: StageId, key: &Digest) -> Result<Option<Made>, Error> {
+    fn cached(&self, stage: StageId, key: &Digest) -> Result<Option<Made>, Error> {
         if self.uncached[stage.0] {
             return Ok(None);
         }
-        let store = &self.materials.store;
-        let Some(entry) = store.cache_get(key)? else { return Ok(None) };
-        let present = entry.layer.as_ref().is_none_or(|layer| store.has_blob(&layer.digest, layer.size));
-        Ok(present.then(|| Made {
-            layer: entry.layer.map(|layer| ChainLayer { layer, origin: None }),
-            created: entry.created,
-        }))
-    }
-
-    /// The recipe keys' answer for a step, for deciding what must run at all.
-    pub(super) fn knows(&self, stage: StageId, position: usize) -> Result<bool, Error> {
-        let key = self.cache_key(*self.keys[stage.0].steps[position].as_digest());
-        Ok(self.cached(stage, &key)?.is_some())
+        look_up(&self.materials.store, key)
     }
 
     fn remember(&self, keys: &[Digest], made: &Made) -> Result<(), Error> {
@@ -314,6 +292,29 @@ impl Site {
 /// `[build 2/5] RUN make`; FROM is number one.
 pub(super) fn label(stage: &Stage, position: usize, step: &Step) -> String {
     format!("[{} {}/{}] {}", stage.name, position + 2, stage.steps.len() + 1, step.text)
+}
+
+/// Layers packed under another SOURCE_DATE_EPOCH have other bytes.
+pub(super) fn cache_key(epoch: Option<i64>, key: &Digest) -> Digest {
+    match epoch {
+        None => *key,
+        Some(epoch) => {
+            let mut hasher = crate::image::Hasher::new();
+            hasher.field(key.as_bytes());
+            hasher.field(epoch.to_string());
+            hasher.finish()
+        }
+    }
+}
+
+/// What the cache has under `key`, if its layer is still there.
+pub(super) fn look_up(store: &Store, key: &Digest) -> Result<Option<Made>, Error> {
+    let Some(entry) = store.cache_get(key)? else { return Ok(None) };
+    let present = entry.layer.as_ref().is_none_or(|layer| store.has_blob(&layer.digest, layer.size));
+    Ok(present.then(|| Made {
+        layer: entry.layer.map(|layer| ChainLayer { layer, origin: None }),
+        created: entry.created,
+    }))
 }
 
 /// The start of an instruction, for a message.

@@ -28,6 +28,8 @@ pub(super) enum Command {
     Images(ImagesArguments),
     /// Say what works here and what does not: isolation, storage, registries
     Doctor(DoctorArguments),
+    /// Empty the state directory: cache, images, cache mounts
+    Purge(PurgeArguments),
     /// Print the version
     Version,
 }
@@ -81,7 +83,7 @@ pub(super) struct BuildArguments {
     /// Limits of RUN (not supported)
     #[arg(long = "ulimit", value_name = "LIMIT")]
     pub(super) ulimits: Vec<String>,
-    /// Size of /dev/shm (not supported)
+    /// Size of RUN's /dev/shm, such as 64m
     #[arg(long = "shm-size", value_name = "BYTES")]
     pub(super) shm_size: Option<String>,
     /// Accepted, without effect
@@ -188,6 +190,14 @@ pub(super) struct ImagesArguments {
     /// Print names only
     #[arg(short, long)]
     pub(super) quiet: bool,
+}
+
+/// `coracle purge`.
+#[derive(Clone, Debug, Args)]
+pub(super) struct PurgeArguments {
+    /// State directory [default: CORACLE_STATE_DIR, else the user's data directory]
+    #[arg(long, value_name = "PATH")]
+    pub(super) state_dir: Option<PathBuf>,
 }
 
 /// `coracle doctor`.

@@ -18,6 +18,7 @@ mod failure;
 mod fields;
 mod images;
 mod output;
+mod purge;
 mod refused;
 mod request;
 mod results;
@@ -51,6 +52,7 @@ pub fn run(arguments: Vec<OsString>, environment: BTreeMap<String, String>) -> u
         Command::Build(build) => request::run(*build, environment),
         Command::Check(check) => ask::of_check(&check),
         Command::Images(images) => images::run(&images, &environment, &mut io::stdout()),
+        Command::Purge(purge) => purge::run(&purge, &environment),
         Command::Version => write_version(&mut io::stdout()),
     };
     match done {

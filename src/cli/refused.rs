@@ -15,10 +15,6 @@ pub(super) fn refusals(arguments: &BuildArguments) -> Vec<String> {
             "--ulimit is not supported: RUN has the limits of this process; lower them with `ulimit` in the RUN",
         ),
         (
-            arguments.shm_size.is_some(),
-            "--shm-size is not supported; use RUN --mount=type=tmpfs,target=/dev/shm,size=BYTES",
-        ),
-        (
             !arguments.cache_from.is_empty(),
             "--cache-from is not supported yet; keep --state-dir on a volume, it holds the cache of every step",
         ),
@@ -85,7 +81,7 @@ mod tests {
     #[test]
     fn refuses_in_one_line_each() {
         check(&["--load"], 1);
-        check(&["--load", "--ssh", "default", "--shm-size=64m", "--ulimit=nofile=1:1"], 4);
+        check(&["--load", "--ssh", "default", "--ulimit=nofile=1:1"], 3);
         check(&["--cache-from=type=registry,ref=x", "--cache-to=type=inline"], 2);
         check(&["--allow=security.insecure,network.host"], 1);
         check(&["--explain"], 1);

@@ -129,6 +129,7 @@ fn understand(
         pull: arguments.pull,
         source_date_epoch: epoch,
         extra_hosts: arguments.add_hosts.iter().filter_map(|text| keep(extra_host(text), wrong)).collect(),
+        shm_size: keep(arguments.shm_size.as_deref().map(shm_size).transpose(), wrong).flatten(),
         network: keep(network(&arguments.network), wrong).unwrap_or_default(),
         dry_run: false,
         build_args,
@@ -383,6 +384,22 @@ fn extra_host(text: &str) -> Result<(String, String), String> {
         Ok(address) => Ok((host.to_owned(), address.to_string())),
         Err(_not_an_address) => Err(format!("--add-host `{text}`: `{address}` is not an IP address")),
     }
+}
+
+/// Docker's sizes: `64m`, `1gb`, bytes without a unit.
+fn shm_size(text: &str) -> Result<u64, String> {
+    let lower = text.trim().to_ascii_lowercase();
+    let digits = lower.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
+    let factor = match lower[digits.len()..].trim_end_matches("ib").trim_end_matches('b') {
+        "" => Some(1_u64),
+        "k" => Some(1 << 10),
+        "m" => Some(1 << 20),
+        "g" => Some(1 << 30),
+        _ => None,
+    };
+    let size = digits.parse::<u64>().ok().zip(factor).and_then(|(number, factor)| number.checked_mul(factor));
+    let wrong = || format!("--shm-size `{text}` is no size (64m, 1g)");
+    size.filter(|size| *size > 0).ok_or_else(wrong)
 }
 
 fn network(name: &str) -> Result<Network, String> {

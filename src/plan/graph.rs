@@ -5,7 +5,7 @@
 //! and no further, as in BuildKit.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::from::FromLine;
 use super::globals::Globals;
@@ -26,8 +26,8 @@ pub(super) struct Graph<'a> {
     pub(super) target: usize,
     /// Indexes of the stages to build, ascending.
     pub(super) needed: BTreeSet<usize>,
-    /// Images that COPY --from and RUN --mount=from of those read.
-    pub(super) images: BTreeSet<Reference>,
+    /// Images that COPY --from and RUN --mount=from of those read, and where one is named.
+    pub(super) images: BTreeMap<Reference, Span>,
     /// Named contexts that they read.
     pub(super) contexts: BTreeSet<String>,
 }
@@ -92,7 +92,7 @@ impl<'a> Graph<'a> {
             nodes: Vec::new(),
             target,
             needed: BTreeSet::new(),
-            images: BTreeSet::new(),
+            images: BTreeMap::new(),
             contexts: BTreeSet::new(),
         };
         for (index, stage) in dockerfile.stages.iter().enumerate() {
@@ -157,7 +157,9 @@ impl<'a> Graph<'a> {
                 };
                 match self.source(options, index, &word) {
                     Ok(Source::Stage(stage)) => waiting.push(stage),
-                    Ok(Source::Image(reference)) => drop(self.images.insert(reference)),
+                    Ok(Source::Image(reference)) => {
+                        self.images.entry(reference).or_insert(place.unwrap_or(word.span));
+                    }
                     Ok(Source::Named(name)) => drop(self.contexts.insert(name)),
                     Ok(Source::Empty) => {}
                     Err(diagnostic) => say(*diagnostic),

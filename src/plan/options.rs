@@ -65,7 +65,7 @@ pub struct Outline {
     /// Every image that is needed for FROM, COPY --from and RUN --mount=from, sorted.
     /// Those whose config is known already are in here too.
     pub bases: Vec<(Reference, Platform)>,
-    /// The FROM lines that need one, for messages about it.
+    /// The FROM line, or else the `--from`, that needs one, for messages about it.
     pub places: BTreeMap<(Reference, Platform), Span>,
     /// Warnings so far; [`resolve`](super::resolve) says them again, with those that need the bases.
     pub diagnostics: Vec<Diagnostic>,

@@ -24,7 +24,7 @@ pub fn outline(dockerfile: &Dockerfile, options: &Options, known: &Bases) -> Res
     let checks = report::checks(dockerfile, options, &mut report);
     let draft = Drafted::of(dockerfile, options, known, Reach::Target, &mut report)?;
     let diagnostics = report.finish(&checks).map_err(PlanError::Diagnostics)?;
-    Ok(Outline { bases: draft.bases(options), places: draft.places(), diagnostics })
+    Ok(Outline { bases: draft.bases(options), places: draft.places(options), diagnostics })
 }
 
 /// The plan and what is to be warned about, once [`outline`] needs nothing more.
@@ -101,17 +101,19 @@ impl<'a> Drafted<'a> {
         bases
     }
 
-    fn places(&self) -> BTreeMap<(Reference, Platform), Span> {
+    fn places(&self, options: &Options) -> BTreeMap<(Reference, Platform), Span> {
+        let images = self.graph.images.iter();
+        let read = images.map(|(reference, span)| ((reference.clone(), options.platform.clone()), *span));
         let nodes = self.graph.needed.iter().map(|stage| &self.graph.nodes[*stage]);
         let place = |node: &Node<'_>| match &node.base {
             Base::Image(reference) => Some(((reference.clone(), node.platform.clone()), node.ast.from.span)),
             _ => None,
         };
-        nodes.filter_map(place).collect()
+        read.chain(nodes.filter_map(place)).collect()
     }
 
     fn images(&self, options: &Options) -> Vec<(Reference, Platform)> {
-        let images = self.graph.images.iter();
+        let images = self.graph.images.keys();
         images.map(|reference| (reference.clone(), options.platform.clone())).collect()
     }
 

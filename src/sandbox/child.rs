@@ -67,6 +67,7 @@ fn prepare(spec: &RunSpec, lifeline: &PipeReader) -> Result<Vec<Stub>, Failure> 
     move_into(&root).map_err(|error| Failure::new("change the root to", "/", &error))?;
     drop(root);
     set_surroundings(spec)?;
+    make_directory(spec).map_err(|error| Failure::new("make the directory", &spec.cwd, &error))?;
     unistd::chdir(&spec.cwd)
         .map_err(|errno| Failure::new("change to directory", &spec.cwd, &errno.into()))?;
     take_rights(spec)?;
@@ -281,6 +282,26 @@ fn move_into(root: &OwnedFd) -> io::Result<()> {
         Err(error) => return Err(error.into()),
     }
     Ok(unistd::chdir("/")?)
+}
+
+/// A working directory that an earlier RUN removed is made again, for the user
+/// of this one (as in BuildKit). Only its own root is in view by now, so links
+/// lead nowhere else.
+fn make_directory(spec: &RunSpec) -> io::Result<()> {
+    let mut above: Vec<&Path> = spec.cwd.ancestors().collect();
+    above.reverse();
+    for directory in above {
+        match fs::create_dir(directory) {
+            Ok(()) => {
+                fs::set_permissions(directory, fs::Permissions::from_mode(0o755))?;
+                chown(directory, Some(spec.uid), Some(spec.gid))?;
+            }
+            // What is there and no directory is for chdir to say.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// What the program finds around it, apart from files.

@@ -7,7 +7,7 @@
 
 use std::fs;
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use nix::libc;
@@ -15,10 +15,10 @@ use nix::sys::prctl;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::waitpid;
 use nix::unistd::{self, Gid, Pid, Uid};
-use tempfile::TempDir;
 
 use super::probe::{self, Report, Trial};
 use super::refusal::{Attempt, Circumstances, explain};
+use super::scratch::{self, Scratch};
 use super::supervise::{Signals, supervise};
 use super::sys::{self, Side};
 use super::{Error, IdMap, Refusal, Rung, chroot, idmap, mounting};
@@ -120,7 +120,7 @@ fn without_namespaces(wish: &Wish, first: Refusal) -> Result<Entered, Error> {
 
 /// Nothing to enter: this process is the builder.
 fn take_mounts(wish: &Wish) -> Result<Result<Entered, Refusal>, Error> {
-    let scratch = scratch(&wish.state_dir)?;
+    let scratch = Scratch::below(&wish.state_dir)?;
     let around = circumstances()?;
     match mounting::probe(scratch.path(), around) {
         Ok(report) => entered(Rung::Mounts, wish, &report, around).map(Ok),
@@ -136,7 +136,8 @@ fn without_rung(refusals: Vec<Refusal>) -> Result<Entered, Error> {
 
 /// Nothing is entered: the first process is the builder.
 fn enter_chroot(wish: &Wish) -> Result<Result<Entered, Refusal>, Error> {
-    let scratch = scratch(&wish.state_dir)?;
+    scratch::sweep(&wish.state_dir);
+    let scratch = Scratch::below(&wish.state_dir)?;
     let shortfalls = match chroot::probe(scratch.path()).map_err(during("probe the rung `chroot`"))? {
         Ok(shortfalls) => shortfalls,
         Err(refusal) => return Ok(Err(refusal)),
@@ -151,7 +152,7 @@ fn enter_chroot(wish: &Wish) -> Result<Result<Entered, Refusal>, Error> {
 
 /// The inner result is the builder's, or the refusal as the first process sees it.
 fn enter_namespaces(wish: &Wish) -> Result<Result<Entered, Refusal>, Error> {
-    let scratch = scratch(&wish.state_dir)?;
+    let scratch = Scratch::below(&wish.state_dir)?;
     let around = circumstances()?;
     let (map_written, tell_map) = io::pipe().map_err(during("make a pipe"))?;
     let (verdict, tell_verdict) = io::pipe().map_err(during("make a pipe"))?;
@@ -180,20 +181,13 @@ fn enter_namespaces(wish: &Wish) -> Result<Result<Entered, Refusal>, Error> {
     }
 }
 
-/// A directory on the state volume that removes itself.
-pub(super) fn scratch(state_dir: &Path) -> Result<TempDir, Error> {
-    let unusable = |source| Error::StateDirectory { path: state_dir.to_owned(), source };
-    fs::create_dir_all(state_dir).map_err(unusable)?;
-    tempfile::Builder::new().prefix(".probe-").tempdir_in(state_dir).map_err(unusable)
-}
-
 pub(super) fn circumstances() -> Result<Circumstances, Error> {
     let status = fs::read_to_string("/proc/self/status").map_err(during("read /proc/self/status"))?;
     Ok(Circumstances::parse(&status))
 }
 
 /// The child's half. Returns only when this process is fit to be the builder.
-fn inside(first: Pid, mut map_written: PipeReader, scratch: &TempDir, mut tell: PipeWriter) -> Report {
+fn inside(first: Pid, mut map_written: PipeReader, scratch: &Scratch, mut tell: PipeWriter) -> Report {
     // End of file without a byte: the parent gave up.
     if map_written.read_exact(&mut [0]).is_err() {
         sys::exit_now(1);
@@ -256,6 +250,7 @@ fn outside(
 }
 
 fn entered(rung: Rung, wish: &Wish, report: &Report, around: Circumstances) -> Result<Entered, Error> {
+    scratch::sweep(&wish.state_dir);
     let shortfalls = shortfalls(rung, report, around);
     let storage = match (wish.storage, refused_overlay(rung, report, around)) {
         (Some(StorageKind::Plain), _) => Storage::Plain { reason: "it was asked for".to_owned() },

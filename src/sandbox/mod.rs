@@ -41,6 +41,7 @@ mod probe;
 mod raw;
 mod refusal;
 mod rung;
+mod scratch;
 mod spec;
 mod stub;
 mod supervise;

@@ -16,7 +16,7 @@ pub struct RunSpec {
     pub argv: Vec<OsString>,
     /// The whole environment.
     pub env: Vec<(OsString, OsString)>,
-    /// An existing directory inside the root.
+    /// Directory inside the root; made, for `uid`, where it is missing.
     pub cwd: PathBuf,
     /// User id, as seen inside.
     pub uid: u32,

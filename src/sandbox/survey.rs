@@ -11,9 +11,10 @@ use nix::libc;
 use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 
-use super::enter::{become_root, circumstances, during, explain_on, refused_overlay, scratch, shortfalls};
+use super::enter::{become_root, circumstances, during, explain_on, refused_overlay, shortfalls};
 use super::probe::{self, Report, Trial};
 use super::refusal::{Attempt, Circumstances};
+use super::scratch::Scratch;
 use super::sys::{self, Side};
 use super::{Error, IdMap, Refusal, Rung, Storage, chroot, idmap, mounting};
 
@@ -85,7 +86,7 @@ pub fn survey(state_dir: &Path) -> Result<Survey, Error> {
 }
 
 fn try_rung(rung: Rung, state_dir: &Path, around: Circumstances) -> Result<Outcome, Error> {
-    let scratch = scratch(state_dir)?;
+    let scratch = Scratch::below(state_dir)?;
     let tried = match rung {
         Rung::Namespaces | Rung::Single => try_user_namespace(rung, scratch.path(), around)?,
         Rung::Mounts => match mounting::probe(scratch.path(), around) {

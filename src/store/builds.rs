@@ -104,10 +104,25 @@ fn sweep_one(directory: &Path, lock_path: &Path) {
 /// Small files on their way to a name live for moments: one that is a day old
 /// was left by a kill.
 fn sweep_file(path: &Path) {
-    let age =
-        std::fs::symlink_metadata(path).ok().and_then(|metadata| metadata.modified().ok()?.elapsed().ok());
-    if age.is_some_and(|age| age.as_secs() > 24 * 60 * 60) {
+    if is_older(path, 24 * 60 * 60) {
         // The next start tries again.
         let _ = std::fs::remove_file(path);
     }
+}
+
+/// The sandbox tries mounts in scratch directories that live for moments.
+pub(super) fn sweep_probes(root: &Path) {
+    let Ok(entries) = std::fs::read_dir(root) else { return };
+    for entry in entries.flatten() {
+        if entry.file_name().as_encoded_bytes().starts_with(b".probe-") && is_older(&entry.path(), 10 * 60) {
+            // The next start tries again.
+            let _ = remove_tree(&entry.path());
+        }
+    }
+}
+
+fn is_older(path: &Path, seconds: u64) -> bool {
+    let found = std::fs::symlink_metadata(path);
+    let age = found.ok().and_then(|metadata| metadata.modified().ok()?.elapsed().ok());
+    age.is_some_and(|age| age.as_secs() > seconds)
 }

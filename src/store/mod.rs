@@ -13,6 +13,7 @@
 //! <root>/cache/<hex>        step key → its result
 //! <root>/mounts/<hex>/      cache mounts, by id
 //! <root>/builds/<id>/       unfinished; <id>.lock is held while its build lives
+//! <root>/.probe-<id>/       made by the sandbox for moments; swept when old
 //! ```
 //!
 //! Everything is published by rename, and publishing twice is no error: two
@@ -89,6 +90,7 @@ impl Store {
         let store = Self { root: root.to_owned(), trees, _lock: lock };
         store.publish("oci-layout", images::LAYOUT)?;
         builds::sweep(&store.root.join("builds"));
+        builds::sweep_probes(root);
         Ok(store)
     }
 
@@ -148,17 +150,15 @@ impl Store {
         }
     }
 
-    /// Takes the cache mount `id` for one user. Without `wait`, `None` means that
-    /// another has it.
+    /// Takes the cache mount `id` for one user; `None` when another has it.
     ///
     /// # Errors
     /// When the lock cannot be made.
-    pub fn mount_lock(&self, id: &str, wait: bool) -> Result<Option<MountLock>, Error> {
+    pub fn mount_lock(&self, id: &str) -> Result<Option<MountLock>, Error> {
         let path = self.root.join("mounts").join(format!("{}.lock", Digest::of(id).hex()));
         let lock = lock_file(&path)?;
-        let operation =
-            if wait { FlockOperation::LockExclusive } else { FlockOperation::NonBlockingLockExclusive };
-        Ok(try_lock(&lock, operation, &path)?.then_some(MountLock { _lock: lock }))
+        let taken = try_lock(&lock, FlockOperation::NonBlockingLockExclusive, &path)?;
+        Ok(taken.then_some(MountLock { _lock: lock }))
     }
 
     /// The key that authenticates records on inodes: 32 random bytes, made once.
@@ -202,6 +202,23 @@ impl Store {
     }
 }
 
+/// Whether there is a state directory at `root`, of whatever version; nothing
+/// and an empty directory are none.
+///
+/// # Errors
+/// [`Error::NotState`] when something else is there.
+pub fn is_state(root: &Path) -> Result<bool, Error> {
+    match std::fs::read_to_string(root.join("version")) {
+        Ok(text) if text.starts_with("coracle state ") => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && is_empty(root) => Ok(false),
+        _ => Err(Error::NotState { path: root.to_owned() }),
+    }
+}
+
+fn is_empty(root: &Path) -> bool {
+    !root.exists() || std::fs::read_dir(root).is_ok_and(|mut entries| entries.next().is_none())
+}
+
 /// Empties the state directory at `root`, whatever its version was; afterwards it
 /// is one of this version. What is no state directory is left alone, and so is
 /// what coracle did not put there.
@@ -210,12 +227,10 @@ impl Store {
 /// [`Error::InUse`] while a build runs; [`Error::NotState`]; when something
 /// cannot be removed.
 pub fn purge(root: &Path) -> Result<(), Error> {
-    let version = root.join("version");
-    match std::fs::read_to_string(&version) {
-        Ok(text) if text.starts_with("coracle state ") => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound && !root.exists() => return Ok(()),
-        _ => return Err(Error::NotState { path: root.to_owned() }),
+    if !is_state(root)? {
+        return Ok(());
     }
+    let version = root.join("version");
     let lock = lock_file(&root.join("lock"))?;
     if !try_lock(&lock, FlockOperation::NonBlockingLockExclusive, &root.join("lock"))? {
         return Err(Error::InUse { path: root.to_owned() });
@@ -224,6 +239,7 @@ pub fn purge(root: &Path) -> Result<(), Error> {
     for name in names.into_iter().chain(["index.json", "oci-layout", "index.lock", "record-key"]) {
         remove_tree(&root.join(name))?;
     }
+    builds::sweep_probes(root);
     write_file(root, &version, VERSION.as_bytes())
 }
 

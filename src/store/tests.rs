@@ -319,12 +319,12 @@ fn cache_mounts_are_kept_and_can_be_locked() {
     assert_eq!(open(&root).mount_directory("../../etc").unwrap(), path);
     assert_ne!(store.mount_directory("other").unwrap(), path);
 
-    let held = store.mount_lock("a", true).unwrap();
+    let held = store.mount_lock("a").unwrap();
     assert!(held.is_some());
-    assert!(open(&root).mount_lock("a", false).unwrap().is_none());
-    assert!(store.mount_lock("b", false).unwrap().is_some());
+    assert!(open(&root).mount_lock("a").unwrap().is_none());
+    assert!(store.mount_lock("b").unwrap().is_some());
     drop(held);
-    eventually("free again", || store.mount_lock("a", false).unwrap().is_some());
+    eventually("free again", || store.mount_lock("a").unwrap().is_some());
 }
 
 #[test]

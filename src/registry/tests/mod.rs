@@ -3,6 +3,7 @@
 
 mod auth;
 mod faults;
+mod greet;
 mod pull;
 mod push;
 
