@@ -15,6 +15,7 @@ mod contexts;
 mod differential;
 mod fuzz;
 mod interrupt;
+mod ladder;
 mod push;
 mod reproducible;
 mod secrets;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         fuzz::trials(),
         contexts::trials(),
         interrupt::trials(),
+        ladder::trials(),
         push::trials(),
         reproducible::trials(),
         secrets::trials(),

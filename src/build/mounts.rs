@@ -22,7 +22,7 @@ use crate::layer::{self, Compression, LayerWriter, PackOptions, Stack, UnpackOpt
 use crate::plan::{
     BindMount, CacheMount, CacheSharing, CopyFrom, CopyOp, CopySource, Mount, MountSource, RunOp,
 };
-use crate::sandbox::MountSpec;
+use crate::sandbox::{MountSpec, Rung};
 use crate::store::{MountLock, Store};
 
 /// What a RUN is given, and the locks that must be held while it runs.
@@ -153,8 +153,11 @@ async fn lock_caches(work: &Work, op: &RunOp) -> Result<Caches, StepError> {
     let mut wanted: BTreeMap<&str, bool> = BTreeMap::new();
     for mount in &op.mounts {
         let Mount::Cache(cache) = mount else { continue };
-        if cache.sharing != CacheSharing::Shared {
-            *wanted.entry(&cache.id).or_default() |= cache.sharing == CacheSharing::Locked;
+        // On `chroot` it is moved into the one tree and back: two at once is
+        // not possible, and a shared one is locked.
+        let moved = work.site.sandbox.rung() == Rung::Chroot && cache.sharing == CacheSharing::Shared;
+        if moved || cache.sharing != CacheSharing::Shared {
+            *wanted.entry(&cache.id).or_default() |= moved || cache.sharing == CacheSharing::Locked;
         }
     }
     let (store, cancel) = (&work.site.materials.store, &work.site.cancel);

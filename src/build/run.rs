@@ -65,6 +65,7 @@ pub(super) fn spec(
         resolv_conf: surroundings.resolv_conf.clone(),
         network_none: op.network == Network::None,
         scripts: op.scripts.iter().map(|(name, text)| (name.clone(), text.clone().into_bytes())).collect(),
+        record_key: None,
     })
 }
 

@@ -61,7 +61,8 @@ async fn perform(work: &mut Work, op: &RunOp, event: StepId) -> Result<Ended, St
         let mut rootfs =
             Rootfs::prepare(&site.storage, &trees, &scratch, key, previous).map_err(StepError::Rootfs)?;
         let view = LayersTree::new("this stage".to_owned(), &trees);
-        let spec = run::spec(&op, &view, rootfs.root(), &site.surroundings, prepared.specs)?;
+        let mut spec = run::spec(&op, &view, rootfs.root(), &site.surroundings, prepared.specs)?;
+        spec.record_key = Some(key.clone());
         let mut lines = Lines::new(Arc::clone(&site.reporter), event);
         let (cancel, watch) = (site.cancel.clone(), site.quota.watch());
         let should_end = || cancel.is_cancelled() || watch.is_passed();

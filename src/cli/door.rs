@@ -223,6 +223,11 @@ fn announce(entered: &sandbox::Entered, reporter: &dyn Reporter) {
     {
         reporter.info(format!("trees are copied, not stacked: {reason}"));
     }
+    if entered.rung == Rung::Chroot {
+        for shortfall in entered.shortfalls.iter().filter(|shortfall| shortfall.errno != 0) {
+            reporter.warn(shortfall.to_string());
+        }
+    }
 }
 
 /// What must not be printed: the values a RUN gets and the passwords.

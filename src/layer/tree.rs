@@ -514,8 +514,16 @@ fn open_directory(parent: &OwnedFd, name: &OsStr) -> rustix::io::Result<OwnedFd>
 fn make_whiteout(parent: &OwnedFd, name: &OsStr, path: &Path) -> Result<(), Error> {
     match rustix::fs::mknodat(parent, name, FileType::CharacterDevice, Mode::empty(), 0) {
         Ok(()) | Err(Errno::EXIST) => Ok(()),
+        // overlayfs has none inside itself. A tree that lies there is no lower
+        // directory of another; it is merged, by its entry index.
+        Err(Errno::PERM) if lies_on_overlay(parent) => Ok(()),
         Err(errno) => Err(Error::Whiteout { path: path.to_owned(), source: errno.into() }),
     }
+}
+
+fn lies_on_overlay(directory: &OwnedFd) -> bool {
+    const OVERLAYFS_SUPER_MAGIC: u64 = 0x794c_7630;
+    rustix::fs::fstatfs(directory).is_ok_and(|found| found.f_type as u64 == OVERLAYFS_SUPER_MAGIC)
 }
 
 /// Type and, for devices, number; no link is followed.

@@ -28,7 +28,7 @@ use super::target::{Rooted, Stub, Want, file_type};
 use super::{copy, devices, filter, overlay, sys};
 
 /// What Docker leaves to a container; a RUN has no more on any rung.
-const CAPABILITIES: [Capability; 14] = [
+pub(super) const CAPABILITIES: [Capability; 14] = [
     Capability::CAP_CHOWN,
     Capability::CAP_DAC_OVERRIDE,
     Capability::CAP_FSETID,
@@ -305,7 +305,7 @@ fn make_directory(spec: &RunSpec) -> io::Result<()> {
 }
 
 /// What the program finds around it, apart from files.
-fn set_surroundings(spec: &RunSpec) -> Result<(), Failure> {
+pub(super) fn set_surroundings(spec: &RunSpec) -> Result<(), Failure> {
     // Some profiles refuse it (a shortfall the probe reports); the RUN then
     // sees the outer name, and its own in /etc/hostname.
     let _ = unistd::sethostname(&spec.hostname);
@@ -335,11 +335,11 @@ fn take_rights(spec: &RunSpec) -> Result<(), Failure> {
         .map_err(|error| Failure::new("limit", "the capability bounding set", &error))?;
     set_ids(spec)
         .map_err(|error| Failure::new("become user", format!("{}:{}", spec.uid, spec.gid), &error))?;
-    limit_capabilities(spec.uid)
-        .map_err(|error| Failure::new("drop", "capabilities", &io::Error::other(error)))
+    let keep = if spec.uid == 0 { CAPABILITIES.into_iter().collect() } else { CapsHashSet::new() };
+    limit_capabilities(&keep).map_err(|error| Failure::new("drop", "capabilities", &io::Error::other(error)))
 }
 
-fn set_ids(spec: &RunSpec) -> io::Result<()> {
+pub(super) fn set_ids(spec: &RunSpec) -> io::Result<()> {
     let groups: Vec<Gid> = spec.groups.iter().copied().map(Gid::from_raw).collect();
     unistd::setgroups(&groups)?;
     let (uid, gid) = (Uid::from_raw(spec.uid), Gid::from_raw(spec.gid));
@@ -349,16 +349,15 @@ fn set_ids(spec: &RunSpec) -> io::Result<()> {
 
 /// Leaving uid 0 cleared everything already; root keeps Docker's set, which
 /// exec then computes again from the bounding set (capabilities(7)).
-fn limit_capabilities(uid: u32) -> Result<(), caps::errors::CapsError> {
-    let keep: CapsHashSet = if uid == 0 { CAPABILITIES.into_iter().collect() } else { CapsHashSet::new() };
+pub(super) fn limit_capabilities(keep: &CapsHashSet) -> Result<(), caps::errors::CapsError> {
     caps::clear(None, CapSet::Ambient)?;
     caps::clear(None, CapSet::Inheritable)?;
-    caps::set(None, CapSet::Effective, &keep)?;
-    caps::set(None, CapSet::Permitted, &keep)
+    caps::set(None, CapSet::Effective, keep)?;
+    caps::set(None, CapSet::Permitted, keep)
 }
 
 /// A session of its own, nothing inherited, and death with the stub.
-fn detach(lifeline: &PipeReader) -> io::Result<()> {
+pub(super) fn detach(lifeline: &PipeReader) -> io::Result<()> {
     unistd::setsid()?;
     let null = rustix::fs::open("/dev/null", rustix::fs::OFlags::RDONLY, rustix::fs::Mode::empty())?;
     rustix::stdio::dup2_stdin(&null)?;
@@ -375,7 +374,7 @@ fn detach(lifeline: &PipeReader) -> io::Result<()> {
 }
 
 /// Returns only if that failed.
-fn execute(spec: &RunSpec) -> Failure {
+pub(super) fn execute(spec: &RunSpec) -> Failure {
     let Some(program) = spec.argv.first() else { return not_found(OsStr::new("")) };
     let environment = spec.env.iter().map(|(name, value)| {
         let mut pair = name.clone();

@@ -21,7 +21,7 @@ use super::refusal::{Attempt, Circumstances, explain};
 use super::scratch::{self, Scratch};
 use super::supervise::{Signals, supervise};
 use super::sys::{self, Side};
-use super::{Error, IdMap, Refusal, Rung, idmap, mounting};
+use super::{Error, IdMap, Refusal, Rung, chroot, idmap, mounting};
 
 /// What the caller wants.
 #[derive(Clone, Debug)]
@@ -98,14 +98,23 @@ pub fn enter(wish: &Wish) -> Result<Entered, Error> {
         Some(Rung::None) => without_rung(Vec::new()),
         Some(rung) if !rung.is_built() => Err(Error::NotBuilt(rung)),
         Some(Rung::Mounts) => take_mounts(wish)?.map_err(Error::Refused),
+        Some(Rung::Chroot) => enter_chroot(wish)?.map_err(Error::Refused),
         forced => match enter_namespaces(wish)? {
             Ok(entered) => Ok(entered),
             Err(refusal) if forced.is_some() => Err(Error::Refused(refusal)),
-            Err(refusal) => match take_mounts(wish)? {
-                Ok(entered) => Ok(Entered { refusals: vec![refusal], ..entered }),
-                Err(second) => without_rung(vec![refusal, second]),
-            },
+            Err(refusal) => without_namespaces(wish, refusal),
         },
+    }
+}
+
+fn without_namespaces(wish: &Wish, first: Refusal) -> Result<Entered, Error> {
+    let second = match take_mounts(wish)? {
+        Ok(entered) => return Ok(Entered { refusals: vec![first], ..entered }),
+        Err(second) => second,
+    };
+    match enter_chroot(wish)? {
+        Ok(entered) => Ok(Entered { refusals: vec![first, second], ..entered }),
+        Err(third) => without_rung(vec![first, second, third]),
     }
 }
 
@@ -123,6 +132,22 @@ fn without_rung(refusals: Vec<Refusal>) -> Result<Entered, Error> {
     let id_map = IdMap::current().map_err(during("read the id map"))?;
     let storage = Storage::Plain { reason: "RUN cannot run here".to_owned() };
     Ok(Entered { rung: Rung::None, storage, id_map, refusals, shortfalls: Vec::new() })
+}
+
+/// Nothing is entered: the first process is the builder.
+fn enter_chroot(wish: &Wish) -> Result<Result<Entered, Refusal>, Error> {
+    scratch::sweep(&wish.state_dir);
+    let scratch = Scratch::below(&wish.state_dir)?;
+    let shortfalls = match chroot::probe(scratch.path()).map_err(during("probe the rung `chroot`"))? {
+        Ok(shortfalls) => shortfalls,
+        Err(refusal) => return Ok(Err(refusal)),
+    };
+    if wish.storage == Some(StorageKind::Overlay) {
+        return Err(Error::OverlayRefused(chroot::no_overlay()));
+    }
+    let storage = Storage::Plain { reason: "there is no mount(2) on the rung `chroot`".to_owned() };
+    let id_map = IdMap::current().map_err(during("read the id map"))?;
+    Ok(Ok(Entered { rung: Rung::Chroot, storage, id_map, refusals: Vec::new(), shortfalls }))
 }
 
 /// The inner result is the builder's, or the refusal as the first process sees it.

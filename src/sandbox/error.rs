@@ -20,7 +20,7 @@ pub enum Error {
         source: io::Error,
     },
     /// A forced rung that this program cannot do yet.
-    #[error("isolation `{0}` is not built yet (`namespaces`, `mounts` and `none` are)")]
+    #[error("isolation `{0}` is not built yet (`namespaces`, `mounts`, `chroot` and `none` are)")]
     NotBuilt(Rung),
     /// A forced rung that cannot be had here.
     #[error("isolation {0}")]
@@ -62,6 +62,24 @@ pub enum Error {
         /// What the kernel answered.
         #[source]
         source: io::Error,
+    },
+    /// A read-only mount that was written to, found after the RUN.
+    #[error("`{target}` is mounted read-only, and the RUN changed `{path}` in it")]
+    ReadOnlyChanged {
+        /// The mount.
+        target: PathBuf,
+        /// What changed, below it.
+        path: PathBuf,
+    },
+    /// A tmpfs that held more than it may, found after the RUN.
+    #[error("the tmpfs `{target}` held {used} bytes, and its size is {size}")]
+    TmpfsFull {
+        /// The mount.
+        target: PathBuf,
+        /// Bytes in it at the end.
+        used: u64,
+        /// Bytes it may hold.
+        size: u64,
     },
     /// More lower directories than overlayfs takes.
     #[error("overlayfs takes 500 lower directories, and this image has {count} layers")]

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::Error;
 use super::spec::{Exit, MountSpec, Root, RunSpec};
 use super::target::Stub;
+use crate::metadata::Key;
 use crate::secret::Secret;
 
 /// Environments and scripts are large at times, never this large.
@@ -204,6 +205,7 @@ pub(super) struct Order {
     resolv_conf: Bytes,
     network_none: bool,
     scripts: Vec<(String, Bytes)>,
+    record_key: Option<[u8; 32]>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -238,6 +240,7 @@ impl Order {
             resolv_conf: Bytes(spec.resolv_conf.clone()),
             network_none: spec.network_none,
             scripts: spec.scripts.iter().map(|(name, body)| (name.clone(), Bytes(body.clone()))).collect(),
+            record_key: spec.record_key.as_ref().map(|key| *key.as_bytes()),
         }
     }
 
@@ -264,6 +267,7 @@ impl Order {
             resolv_conf: self.resolv_conf.0,
             network_none: self.network_none,
             scripts: self.scripts.into_iter().map(|(name, body)| (name, body.0)).collect(),
+            record_key: self.record_key.map(Key::from_bytes),
         }
     }
 }
@@ -346,6 +350,7 @@ mod tests {
             resolv_conf: vec![2],
             network_none: true,
             scripts: vec![("EOF".to_owned(), vec![0x80])],
+            record_key: Some(Key::from_bytes([1; 32])),
         };
         let mut frame = Vec::new();
         send(&mut frame, &Order::new(&spec, 7)).unwrap();

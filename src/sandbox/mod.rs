@@ -5,7 +5,8 @@
 //! `enter` tries the rungs of the isolation ladder by really doing what they
 //! need. On [`Rung::Namespaces`] the first process stays outside, forwards
 //! signals and passes on the exit status; the builder is its child, root in a
-//! user namespace of its own. On [`Rung::Mounts`] it is the builder itself.
+//! user namespace of its own. On [`Rung::Mounts`] and [`Rung::Chroot`] it is
+//! the builder itself.
 //! [`survey`] tries them all and enters none.
 //!
 //! ```text
@@ -20,10 +21,11 @@
 //! read the builder's memory, environment or descriptors; when [`Sandbox::run`]
 //! returns, no process of it is left; mount points made for it leave no trace.
 //!
-//! `unsafe` lives in `sys` alone, in small wrappers. Further rungs slot in as
+//! `unsafe` lives in `sys` and `raw` alone, in small wrappers. Further rungs slot in as
 //! another implementation of [`Sandbox`] and another attempt in `enter`.
 
 mod child;
+mod chroot;
 mod copy;
 mod devices;
 mod enter;
@@ -36,12 +38,14 @@ mod mounts;
 mod namespaces;
 mod overlay;
 mod probe;
+mod raw;
 mod refusal;
 mod rung;
 mod scratch;
 mod spec;
 mod stub;
 mod supervise;
+mod supervisor;
 mod survey;
 mod sys;
 mod target;
@@ -93,6 +97,7 @@ pub trait Sandbox: Send + Sync {
 pub fn sandbox(entered: &Entered) -> Box<dyn Sandbox> {
     match entered.rung {
         rung @ (Rung::Namespaces | Rung::Mounts) => Box::new(namespaces::Namespaces::new(rung)),
+        Rung::Chroot => Box::new(chroot::Chroot::new()),
         _ => Box::new(NoSandbox { refusals: entered.refusals.clone() }),
     }
 }

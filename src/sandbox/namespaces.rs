@@ -33,12 +33,19 @@ pub(super) struct Namespaces {
     rung: Rung,
     /// This program, sealed in memory; made at the first RUN.
     program: Mutex<Option<Arc<OwnedFd>>>,
+    /// Tells the stub which rung it carries.
+    marker: &'static str,
 }
 
 impl Namespaces {
     /// `rung` says whether the users are among them.
     pub(super) fn new(rung: Rung) -> Self {
-        Self { rung, program: Mutex::new(None) }
+        Self::with_marker(rung, MARKER)
+    }
+
+    /// The same flow, with a stub that does another rung's work.
+    pub(super) fn with_marker(rung: Rung, marker: &'static str) -> Self {
+        Self { rung, program: Mutex::new(None), marker }
     }
 
     fn program(&self) -> Result<Arc<OwnedFd>, Error> {
@@ -68,7 +75,7 @@ impl Sandbox for Namespaces {
         // and environment of the builder nor its descriptors (ptrace(2)).
         prctl::set_dumpable(false).map_err(|errno| during("hide the builder's memory")(errno.into()))?;
         let program = self.program()?;
-        let mut carrier = Carrier::start(&program, spec)?;
+        let mut carrier = Carrier::start(&program, self.marker, spec)?;
         let followed = carrier.follow(output, cancelled);
         let ended = carrier.end();
         let messages = message::parse(&carrier.said).map_err(during("understand the stub"))?;
@@ -133,11 +140,11 @@ struct Carrier {
 }
 
 impl Carrier {
-    fn start(program: &OwnedFd, spec: &RunSpec) -> Result<Self, Error> {
+    fn start(program: &OwnedFd, marker: &str, spec: &RunSpec) -> Result<Self, Error> {
         let (mut channel, theirs) = UnixStream::pair().map_err(during("make a socket pair"))?;
         let mut child = Command::new(mounts::link(program))
             .arg0(NAME)
-            .arg(MARKER)
+            .arg(marker)
             .env_clear()
             .stdin(OwnedFd::from(theirs))
             .stdout(Stdio::piped())

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use crate::metadata::Key;
 use crate::secret::Secret;
 
 /// One command and the world it runs in.
@@ -35,6 +36,9 @@ pub struct RunSpec {
     pub network_none: bool,
     /// Heredoc scripts: each becomes `/dev/pipes/NAME`, mode 0755.
     pub scripts: Vec<(String, Vec<u8>)>,
+    /// Authenticates the records of devices that the RUN makes; without it
+    /// they are refused where the kernel refuses them.
+    pub record_key: Option<Key>,
 }
 
 /// The file tree of a RUN.

@@ -18,6 +18,7 @@ use nix::sys::wait::WaitStatus;
 use nix::unistd::{self, Pid};
 
 use super::child::become_program;
+use super::chroot;
 use super::message::{Failure, FailureKind, Message, Order, receive, send};
 use super::probe::RUN_NAMESPACES;
 use super::spec::{Exit, RunSpec};
@@ -33,15 +34,16 @@ pub(super) const MARKER: &str = "--coracle-run-stub";
 /// RUN to its end and gives the exit code of the process; otherwise nothing.
 pub fn stub(arguments: &[OsString]) -> Option<u8> {
     match arguments {
-        [name, marker] if name == NAME && marker == MARKER => Some(carry()),
+        [name, marker] if name == NAME && marker == MARKER => Some(carry(carry_order)),
+        [name, marker] if name == NAME && marker == chroot::MARKER => Some(carry(chroot::carry_order)),
         _ => None,
     }
 }
 
-fn carry() -> u8 {
+fn carry(order: fn(&mut UnixStream) -> Result<Exit, Failure>) -> u8 {
     let Ok(channel) = io::stdin().as_fd().try_clone_to_owned() else { return 125 };
     let mut channel = UnixStream::from(channel);
-    let message = match carry_order(&mut channel) {
+    let message = match order(&mut channel) {
         Ok(exit) => exit.into(),
         Err(failure) => Message::Failed(failure),
     };
@@ -82,7 +84,7 @@ fn carry_order(channel: &mut UnixStream) -> Result<Exit, Failure> {
 }
 
 /// Out of sight for a RUN, and bound to the builder's life.
-fn settle(builder: Pid) -> io::Result<(Signals, io::PipeReader, io::PipeWriter)> {
+pub(super) fn settle(builder: Pid) -> io::Result<(Signals, io::PipeReader, io::PipeWriter)> {
     prctl::set_dumpable(false)?;
     prctl::set_name(c"coracle-run")?;
     let signals = Signals::hold_end()?;

@@ -58,6 +58,33 @@ impl Signals {
         Some((news.ssi_signo.cast_signed(), news.ssi_code == nix::libc::SI_KERNEL))
     }
 
+    /// Like [`Signals::wait_for`], and orphans that came to this process (a
+    /// child subreaper) are not left as zombies.
+    pub(super) fn reap_until(
+        &self,
+        child: Pid,
+        other: &mut dyn FnMut(Signal, bool),
+    ) -> io::Result<WaitStatus> {
+        loop {
+            match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+                Ok(status @ (WaitStatus::Exited(pid, _) | WaitStatus::Signaled(pid, ..))) => {
+                    if pid == child {
+                        return Ok(status);
+                    }
+                    continue;
+                }
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+            if let Some((number, from_kernel)) = self.next()
+                && let Ok(signal) = Signal::try_from(number)
+                && signal != Signal::SIGCHLD
+            {
+                other(signal, from_kernel);
+            }
+        }
+    }
+
     /// Waits for `child`, giving every other signal to `other`.
     pub(super) fn wait_for(&self, child: Pid, other: &mut dyn FnMut(Signal, bool)) -> io::Result<WaitStatus> {
         loop {

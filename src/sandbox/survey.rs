@@ -16,7 +16,7 @@ use super::probe::{self, Report, Trial};
 use super::refusal::{Attempt, Circumstances};
 use super::scratch::Scratch;
 use super::sys::{self, Side};
-use super::{Error, IdMap, Refusal, Rung, Storage, idmap, mounting};
+use super::{Error, IdMap, Refusal, Rung, Storage, chroot, idmap, mounting};
 
 /// What this machine has to offer.
 #[derive(Clone, Debug)]
@@ -94,7 +94,8 @@ fn try_rung(rung: Rung, state_dir: &Path, around: Circumstances) -> Result<Outco
             Err(refusal) => Err(refusal),
         },
         Rung::None => return Ok(nothing(IdMap::current().map_err(during("read the id map"))?)),
-        Rung::Chroot | Rung::Virtual => return Ok(Outcome::Untried),
+        Rung::Chroot => return try_chroot(scratch.path()),
+        Rung::Virtual => return Ok(Outcome::Untried),
     };
     Ok(match tried {
         Err(refusal) => Outcome::Refused(refusal),
@@ -111,6 +112,16 @@ fn works(rung: Rung, report: &Report, id_map: IdMap, around: Circumstances) -> O
         None => Storage::Overlay,
     };
     Outcome::Works { storage, id_map, shortfalls: shortfalls(rung, report, around) }
+}
+
+fn try_chroot(scratch: &Path) -> Result<Outcome, Error> {
+    let probed = chroot::probe(scratch).map_err(during("probe the rung `chroot`"))?;
+    let id_map = IdMap::current().map_err(during("read the id map"))?;
+    let storage = Storage::Plain { reason: chroot::no_overlay().to_string() };
+    Ok(match probed {
+        Ok(shortfalls) => Outcome::Works { storage, id_map, shortfalls },
+        Err(refusal) => Outcome::Refused(refusal),
+    })
 }
 
 fn nothing(id_map: IdMap) -> Outcome {

@@ -195,7 +195,7 @@ pub(super) fn file_type(fd: BorrowedFd<'_>) -> io::Result<FileType> {
     Ok(FileType::from_raw_mode(rustix::fs::fstat(fd)?.st_mode))
 }
 
-fn times(fd: BorrowedFd<'_>) -> io::Result<Timestamps> {
+pub(super) fn times(fd: BorrowedFd<'_>) -> io::Result<Timestamps> {
     let stat = rustix::fs::fstat(fd)?;
     let time = |seconds, nanoseconds: u64| rustix::fs::Timespec {
         tv_sec: seconds,

@@ -244,7 +244,7 @@ fn reader(mut from: impl std::io::Read + Send + 'static) -> std::thread::JoinHan
 
 /// The program under test where every user can execute it: a checkout below a
 /// private home directory is closed to others.
-fn program() -> &'static Path {
+pub fn program() -> &'static Path {
     PROGRAM.get_or_init(|| {
         let directory = tempfile::Builder::new().prefix("coracle-program-").tempdir().unwrap().keep();
         fs::set_permissions(&directory, fs::Permissions::from_mode(0o755)).unwrap();

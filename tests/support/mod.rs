@@ -3,6 +3,7 @@
 
 pub mod base;
 pub mod bench;
+pub mod container;
 pub mod image;
 pub mod registry;
 pub mod server;
