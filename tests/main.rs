@@ -14,6 +14,7 @@ mod cli;
 mod contexts;
 mod differential;
 mod fuzz;
+mod graph;
 mod interrupt;
 mod ladder;
 mod push;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         cli::trials(),
         differential::trials(),
         fuzz::trials(),
+        graph::trials(),
         contexts::trials(),
         interrupt::trials(),
         ladder::trials(),
