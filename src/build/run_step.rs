@@ -78,7 +78,7 @@ async fn perform(
         let ended = site.sandbox.run(&spec, &mut |stream, chunk| lines.take(stream, chunk), &should_end);
         site.quota.check()?;
         let exit = ended.map_err(StepError::Sandbox)?;
-        drop(prepared.held);
+        drop((prepared.held, prepared.agents));
         let tail = lines.finish();
         let packed = match exit {
             Exit::Code(0) => Some(rootfs.pack(writer).map_err(StepError::Rootfs)?),
