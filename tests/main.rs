@@ -15,6 +15,7 @@ mod contexts;
 mod differential;
 mod fuzz;
 mod interrupt;
+mod judge;
 mod ladder;
 mod push;
 mod reproducible;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         fuzz::trials(),
         contexts::trials(),
         interrupt::trials(),
+        judge::trials(),
         ladder::trials(),
         push::trials(),
         reproducible::trials(),
