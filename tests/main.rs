@@ -17,6 +17,7 @@ mod differential;
 mod fuzz;
 mod graph;
 mod interrupt;
+mod judge;
 mod ladder;
 mod push;
 mod reproducible;
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
         graph::trials(),
         contexts::trials(),
         interrupt::trials(),
+        judge::trials(),
         ladder::trials(),
         push::trials(),
         reproducible::trials(),

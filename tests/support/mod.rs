@@ -57,7 +57,7 @@ pub fn switch(name: &str) -> Option<String> {
 }
 
 /// A panic becomes a failure with its message.
-fn caught(test: impl FnOnce()) -> Result<Completion, Failed> {
+pub fn caught(test: impl FnOnce()) -> Result<Completion, Failed> {
     match catch_unwind(AssertUnwindSafe(test)) {
         Ok(()) => Ok(Completion::Completed),
         Err(panic) => {
