@@ -74,6 +74,8 @@ pub(super) enum Attempt {
     Network,
     /// sethostname(2) in a new uts namespace.
     Hostname,
+    /// chroot(2), which a RUN may want to use itself.
+    Chroot,
 }
 
 impl Attempt {
@@ -92,6 +94,7 @@ impl Attempt {
             Self::Proc => "mount(proc)",
             Self::Network => "clone(CLONE_NEWNET)",
             Self::Hostname => "sethostname",
+            Self::Chroot => "chroot",
         }
     }
 }
@@ -158,7 +161,7 @@ fn cause(attempt: Attempt, errno: i32, around: Circumstances) -> (&'static str, 
             "run the build container with `apparmor=unconfined` (or `label=disable`), or set \
              `sysctl kernel.apparmor_restrict_unprivileged_userns=0` on the node",
         ),
-        (Attempt::PivotRoot | Attempt::Detach | Attempt::Hostname, EPERM) if around.seccomp => (
+        (Attempt::PivotRoot | Attempt::Detach | Attempt::Hostname | Attempt::Chroot, EPERM) if around.seccomp => (
             "the container's seccomp profile refuses it",
             "run the build container with `seccomp=unconfined`, or a profile that allows it",
         ),

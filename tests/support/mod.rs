@@ -6,6 +6,7 @@ pub mod bench;
 pub mod container;
 pub mod image;
 pub mod registry;
+pub mod seccomp;
 pub mod server;
 pub mod user;
 pub mod web;
