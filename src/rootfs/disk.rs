@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_OMIT};
 use rustix::io::Errno;
 
 use crate::layer::{Entry, Kind, is_bookkeeping};
@@ -274,4 +274,18 @@ fn value(inode: BorrowedFd<'_>, name: &[u8]) -> io::Result<Option<Vec<u8>>> {
         Err(Errno::NODATA | Errno::NOTSUP) => Ok(None),
         Err(errno) => Err(errno.into()),
     }
+}
+
+/// Does something in a directory and gives it its times back.
+pub(super) fn keeping_time(
+    directory: BorrowedFd<'_>,
+    work: impl FnOnce() -> io::Result<()>,
+) -> io::Result<()> {
+    let stat = rustix::fs::fstat(directory)?;
+    work()?;
+    let times = Timestamps {
+        last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
+        last_modification: Timespec { tv_sec: stat.st_mtime, tv_nsec: stat.st_mtime_nsec as _ },
+    };
+    Ok(rustix::fs::futimens(directory, &times)?)
 }

@@ -24,6 +24,7 @@ mod merge;
 mod plan;
 mod rejoin;
 mod scan;
+mod tidy;
 mod upper;
 mod walk;
 
@@ -136,6 +137,7 @@ impl Rootfs {
                 let plan = plan::plan(&found, &self.before, &root)?;
                 let (layer, digests) = plan.write(writer, &root, true)?;
                 self.before.add_packed(&layer, digests)?;
+                tidy::tidy(&root, &self.before, &found, &plan)?;
                 Ok(layer)
             }
         }

@@ -15,7 +15,7 @@ use crate::layer::{Entry, Kind};
 use crate::metadata::LINKED_XATTR;
 
 use super::before::Before;
-use super::disk::{Disk, Inspected, What, list};
+use super::disk::{Disk, Inspected, What, keeping_time, list};
 use super::plan::{Findings, Group, Plan};
 use super::rejoin::{Part, rejoin};
 use super::{Error, Storing, UPPER, WORK};
@@ -96,7 +96,7 @@ impl Walk<'_> {
         let entry = match inspected.what {
             What::Whiteout => return Ok(false),
             What::Socket => {
-                self.found.sockets.push(path.to_owned());
+                self.found.strangers.push(path.to_owned());
                 return Ok(false);
             }
             What::Entry(entry) => entry,
@@ -147,7 +147,7 @@ pub(super) fn normalise(disk: &Disk, before: &Before, found: &Findings, plan: &P
             mark_linked(disk, file).map_err(Error::write(file))?;
         }
     }
-    for path in &found.sockets {
+    for path in &found.strangers {
         remove_socket(disk, before, path).map_err(Error::write(path))?;
     }
     Ok(())
@@ -204,15 +204,4 @@ fn remove_socket(disk: &Disk, before: &Before, path: &Path) -> io::Result<()> {
         }
         Ok(())
     })
-}
-
-/// Does something in a directory and gives it its times back.
-fn keeping_time(directory: BorrowedFd<'_>, work: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
-    let stat = rustix::fs::fstat(directory)?;
-    work()?;
-    let times = Timestamps {
-        last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
-        last_modification: Timespec { tv_sec: stat.st_mtime, tv_nsec: stat.st_mtime_nsec as _ },
-    };
-    Ok(rustix::fs::futimens(directory, &times)?)
 }

@@ -4,8 +4,8 @@
 //! What it does depends on a seed and on the tree, so it is the same wherever
 //! the tree is. What two kinds of storage are known to answer differently
 //! (README, "Limits") it leaves out: writing to setuid files, rename(2) of
-//! directories of the base, and touching a file of the base under two of its
-//! names, or renaming one of those.
+//! directories of the base, and of a file of the base with several names:
+//! renaming one, touching it under two of them, and removing the touched one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -185,11 +185,7 @@ impl History {
             }
             14 | 15 => self.rename_file(&path, &other),
             16 => self.rename_directory(other),
-            17 => {
-                fs::remove_file(&path)?;
-                self.gone(&path);
-                self.set_parent_time(&path)
-            }
+            17 => self.remove_file(&path),
             18 => self.remove_directory(&path, number),
             19 => self.replace(&path, number),
             20 => {
@@ -296,7 +292,8 @@ impl History {
     }
 
     fn rename_file(&mut self, from: &Path, to: &Path) -> io::Result<()> {
-        if self.groups.contains_key(from) || fs::symlink_metadata(from)?.is_dir() {
+        let is_left_out = self.groups.contains_key(from) || self.is_last_touched(to);
+        if is_left_out || fs::symlink_metadata(from)?.is_dir() {
             return Ok(());
         }
         fs::rename(from, to)?;
@@ -335,8 +332,20 @@ impl History {
         self.set_times(path)
     }
 
+    fn remove_file(&mut self, path: &Path) -> io::Result<()> {
+        if self.is_last_touched(path) {
+            return Ok(());
+        }
+        fs::remove_file(path)?;
+        self.gone(path);
+        self.set_parent_time(path)
+    }
+
     fn remove_directory(&mut self, path: &Path, number: usize) -> io::Result<()> {
         let path = if number % 3 == 0 { self.directory() } else { path.to_owned() };
+        if self.is_last_touched(&path) {
+            return Ok(());
+        }
         match number % 2 {
             0 => fs::remove_dir(&path)?,
             _ if fs::symlink_metadata(&path)?.is_dir() => fs::remove_dir_all(&path)?,
@@ -349,6 +358,9 @@ impl History {
     /// A directory by a file, and the other way round.
     fn replace(&mut self, path: &Path, number: usize) -> io::Result<()> {
         let path = if number % 2 == 0 { self.directory() } else { path.to_owned() };
+        if self.is_last_touched(&path) {
+            return Ok(());
+        }
         let is_directory = fs::symlink_metadata(&path)?.is_dir();
         match is_directory {
             true => fs::remove_dir_all(&path)?,
@@ -362,6 +374,13 @@ impl History {
         fs::set_permissions(&path, PermissionsExt::from_mode(0o644))?;
         chown(&path, Some(1), Some(2))?;
         self.set_times(&path)
+    }
+
+    /// Whether what was done to a file of the base would go with this name,
+    /// while its other names stay: on overlayfs nobody else knows of it.
+    fn is_last_touched(&self, path: &Path) -> bool {
+        let all_below = |names: &BTreeSet<PathBuf>| names.iter().all(|name| name.starts_with(path));
+        self.touched.values().any(|names| !names.is_empty() && all_below(names))
     }
 
     /// Whatever had this name, and names below it, has it no longer.
