@@ -65,15 +65,19 @@ pub(super) struct Contexts {
     pub(super) hosts: Option<Digest>,
 }
 
-/// Names RUN's further hosts, in their order.
-pub(super) fn hosts_digest(hosts: &[(String, String)]) -> Option<Digest> {
+/// Names RUN's further hosts, in their order, and its own name.
+pub(super) fn hosts_digest(hosts: &[(String, String)], hostname: Option<&str>) -> Option<Digest> {
     let mut hasher = Hasher::new();
     hasher.field("coracle hosts 1");
     for (name, address) in hosts {
         hasher.field(name);
         hasher.field(address);
     }
-    (!hosts.is_empty()).then(|| hasher.finish())
+    if let Some(hostname) = hostname {
+        hasher.field("hostname");
+        hasher.field(hostname);
+    }
+    (!hosts.is_empty() || hostname.is_some()).then(|| hasher.finish())
 }
 
 impl Contexts {

@@ -45,6 +45,7 @@ use crate::secret::Secret;
 use crate::store::{BuildDirectory, Store};
 use crate::{fetch, metadata, net, registry, sandbox};
 
+pub use bases::configs_to_check;
 pub use check::ignored_sources;
 pub use copy::CopyError;
 pub use error::{Error, StepError};
@@ -125,7 +126,7 @@ pub async fn build(request: BuildRequest, workshop: &Workshop) -> Result<Option<
             named,
             outside: outside.unwrap_or(Err(Error::Cancelled))?,
             platform: options.platform.clone(),
-            hosts: inputs::hosts_digest(&request.extra_hosts),
+            hosts: inputs::hosts_digest(&request.extra_hosts, hostname(&request)),
         };
         // A failing stage stops the others, which is no signal from outside.
         let cancel = workshop.cancel.child_token();
@@ -247,6 +248,11 @@ fn secrets(request: &BuildRequest) -> BTreeMap<String, Secret> {
     request.secrets.iter().filter_map(value).collect()
 }
 
+fn hostname(request: &BuildRequest) -> Option<&str> {
+    let given = request.build_args.iter().rfind(|(name, _)| name == "BUILDKIT_SANDBOX_HOSTNAME");
+    given.map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
+}
+
 fn surroundings(request: &BuildRequest) -> Surroundings {
     // Without the file RUN has no name service, as the builder itself.
     let resolv_conf = std::fs::read("/etc/resolv.conf").unwrap_or_default();
@@ -254,6 +260,7 @@ fn surroundings(request: &BuildRequest) -> Surroundings {
         secrets: secrets(request),
         resolv_conf,
         extra_hosts: request.extra_hosts.clone(),
+        hostname: hostname(request).map(str::to_owned),
         shm_size: request.shm_size,
     }
 }
@@ -327,6 +334,9 @@ fn finish_image(request: &BuildRequest, site: &Site, result: &StageResult) -> cr
     let created =
         request.source_date_epoch.map(stage::rfc3339).or(last).unwrap_or_else(|| stage::rfc3339(site.now));
     builder.created(created);
+    if let Some(epoch) = request.source_date_epoch {
+        builder.clamp_history(epoch);
+    }
     builder.annotations(request.annotations.iter().cloned().collect());
     builder.finish()
 }

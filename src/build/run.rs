@@ -13,7 +13,7 @@ use crate::progress::{Event, Reporter, StepId, Stream};
 use crate::sandbox::{MountSpec, OutputStream, Root, RunSpec};
 use crate::secret::Secret;
 
-/// `HOSTNAME` of every RUN, as in BuildKit.
+/// The host's name in a RUN, as in BuildKit.
 const HOSTNAME: &str = "buildkitsandbox";
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// How many of its last lines a failing step repeats.
@@ -27,8 +27,16 @@ pub(super) struct Surroundings {
     pub(super) secrets: BTreeMap<String, Secret>,
     pub(super) resolv_conf: Vec<u8>,
     pub(super) extra_hosts: Vec<(String, String)>,
+    /// The build argument `BUILDKIT_SANDBOX_HOSTNAME`.
+    pub(super) hostname: Option<String>,
     /// Bytes that /dev/shm may hold.
     pub(super) shm_size: Option<u64>,
+}
+
+impl Surroundings {
+    fn hostname(&self) -> &str {
+        self.hostname.as_deref().unwrap_or(HOSTNAME)
+    }
 }
 
 /// Everything a sandbox needs for this RUN.
@@ -60,8 +68,8 @@ pub(super) fn spec(
         gid: identity.gid,
         groups: identity.groups,
         mounts,
-        hostname: HOSTNAME.to_owned(),
-        hosts: hosts(&surroundings.extra_hosts),
+        hostname: surroundings.hostname().to_owned(),
+        hosts: hosts(surroundings),
         resolv_conf: surroundings.resolv_conf.clone(),
         network_none: op.network == Network::None,
         scripts: op.scripts.iter().map(|(name, text)| (name.clone(), text.clone().into_bytes())).collect(),
@@ -104,7 +112,6 @@ fn environment(
         }
     }
     set("PATH", DEFAULT_PATH.into(), false);
-    set("HOSTNAME", HOSTNAME.into(), false);
     set("HOME", identity.home.clone().into(), false);
     Ok(environment)
 }
@@ -150,9 +157,10 @@ fn secret_file(wanted: &SecretMount, surroundings: &Surroundings) -> Result<Opti
     }))
 }
 
-fn hosts(extra: &[(String, String)]) -> Vec<u8> {
-    let mut text = format!("127.0.0.1\tlocalhost {HOSTNAME}\n::1\tlocalhost ip6-localhost ip6-loopback\n");
-    for (name, address) in extra {
+fn hosts(surroundings: &Surroundings) -> Vec<u8> {
+    let hostname = surroundings.hostname();
+    let mut text = format!("127.0.0.1\tlocalhost {hostname}\n::1\tlocalhost ip6-localhost ip6-loopback\n");
+    for (name, address) in &surroundings.extra_hosts {
         text.push_str(&format!("{address}\t{name}\n"));
     }
     text.into_bytes()
