@@ -7,6 +7,7 @@
 
 mod add;
 mod architecture;
+mod around;
 mod bad_input;
 mod build;
 mod cache;
@@ -20,6 +21,7 @@ mod ladder;
 mod push;
 mod reproducible;
 mod secrets;
+mod ssh;
 mod support;
 
 use std::process::ExitCode;
@@ -31,6 +33,7 @@ fn main() -> ExitCode {
     let trials: Vec<Trial> = [
         add::trials(),
         architecture::trials(),
+        around::trials(),
         bad_input::trials(),
         build::trials(),
         cache::trials(),
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
         push::trials(),
         reproducible::trials(),
         secrets::trials(),
+        ssh::trials(),
     ]
     .into_iter()
     .flatten()

@@ -8,7 +8,7 @@ use super::quota::DiskQuota;
 use super::request::ErrorKind;
 use super::{copy, identity};
 use crate::image::Reference;
-use crate::{context, fetch, layer, metadata, plan, registry, rootfs, sandbox, store};
+use crate::{context, fetch, layer, metadata, plan, registry, rootfs, sandbox, ssh, store};
 
 /// Why a build failed. `Display` says what failed; the chain of sources says why.
 #[derive(Debug, Error)]
@@ -127,6 +127,15 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
+    /// An SSH agent that was named cannot be had.
+    #[error("cannot use the SSH agent `{id}`")]
+    Ssh {
+        /// Its id.
+        id: String,
+        /// Why.
+        #[source]
+        source: ssh::Error,
+    },
     /// Something asked for that does not exist yet.
     #[error("{0}")]
     Unsupported(String),
@@ -195,6 +204,9 @@ pub enum StepError {
     /// A secret it needs was not given.
     #[error("the secret `{0}` is required and was not given (use `--secret id={0},src=FILE`)")]
     SecretMissing(String),
+    /// An SSH agent it needs was not given.
+    #[error("the SSH agent `{0}` is required and was not given (use `--ssh {0}`)")]
+    SshMissing(String),
     /// A source from elsewhere.
     #[error(transparent)]
     Fetch(Box<fetch::Error>),
@@ -236,7 +248,9 @@ impl Error {
                 _ => ErrorKind::Build,
             },
             Self::Push { source, .. } => registry_kind(source, ErrorKind::Push),
-            Self::Unsupported(_) | Self::Registry(_) | Self::Secret { .. } => ErrorKind::Usage,
+            Self::Unsupported(_) | Self::Registry(_) | Self::Secret { .. } | Self::Ssh { .. } => {
+                ErrorKind::Usage
+            }
             Self::Store(_)
             | Self::Output { .. }
             | Self::File { .. }

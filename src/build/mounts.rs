@@ -20,9 +20,10 @@ use crate::context::Owners;
 use crate::image::Digest;
 use crate::layer::{self, Compression, LayerWriter, PackOptions, Stack, UnpackOptions};
 use crate::plan::{
-    BindMount, CacheMount, CacheSharing, CopyFrom, CopyOp, CopySource, Mount, MountSource, RunOp,
+    BindMount, CacheMount, CacheSharing, CopyFrom, CopyOp, CopySource, Mount, MountSource, RunOp, SshMount,
 };
 use crate::sandbox::{MountSpec, Rung};
+use crate::ssh::{self, Access, Served};
 use crate::store::{MountLock, Store};
 
 /// What a RUN is given, and the locks that must be held while it runs.
@@ -32,27 +33,57 @@ pub(super) struct Prepared {
     pub(super) specs: BTreeMap<usize, MountSpec>,
     /// Dropped after the step.
     pub(super) held: Vec<MountLock>,
+    /// The sockets of agents; dropped after the step too.
+    pub(super) agents: Vec<Served>,
 }
 
-/// Makes the sources of bind and cache mounts.
+/// Makes the sources of bind, cache and ssh mounts.
 pub(super) async fn prepare(work: &Work, op: &RunOp, scratch: &Path) -> Result<Prepared, StepError> {
     let caches = lock_caches(work, op).await?;
     let mut prepared = Prepared { held: caches.held, ..Prepared::default() };
+    let mut sockets = op.ssh_targets().into_iter();
     for (position, mount) in op.mounts.iter().enumerate() {
         let own = scratch.join(format!("mount-{position}"));
         let spec = match mount {
             Mount::Bind(bind) => bind_spec(work, bind, own).await?,
             Mount::Cache(cache) => cache_spec(work, cache, own, caches.taken.contains(&cache.id)).await?,
-            Mount::Tmpfs(_) | Mount::Secret(_) | Mount::Ssh(_) => continue,
+            Mount::Ssh(wanted) => {
+                let target = sockets.next().unwrap_or_default();
+                match agent(work, wanted, own).await? {
+                    Some((source, served)) => {
+                        prepared.agents.push(served);
+                        MountSpec::Bind { source, target: target.into(), read_only: false }
+                    }
+                    None => continue,
+                }
+            }
+            Mount::Tmpfs(_) | Mount::Secret(_) => continue,
         };
         prepared.specs.insert(position, spec);
     }
     Ok(prepared)
 }
 
+/// A socket of ours that leads to the agent, for this RUN alone; `None` for one
+/// that was not given and need not be.
+async fn agent(work: &Work, wanted: &SshMount, own: PathBuf) -> Result<Option<(PathBuf, Served)>, StepError> {
+    let agent = match work.site.surroundings.agents.get(&wanted.id) {
+        Some(agent) => Arc::clone(agent),
+        None if wanted.required => return Err(StepError::SshMissing(wanted.id.clone())),
+        None => return Ok(None),
+    };
+    make_directory(&own)?;
+    let access = Access { mode: wanted.mode, owner: Some((wanted.uid, wanted.gid)) };
+    let socket = own.join(SOCKET);
+    let served = ssh::serve(agent, &own, SOCKET, access, Arc::clone(&work.site.reporter));
+    Ok(Some((socket.clone(), served.map_err(|source| StepError::File { path: socket, source })?)))
+}
+
+const SOCKET: &str = "agent";
+
 /// What the bind mounts of a RUN hold: part of its content key.
 pub(super) async fn content(work: &Work, op: &RunOp) -> Result<Vec<Digest>, StepError> {
-    let mut digests = Vec::from_iter(work.site.contexts.hosts);
+    let mut digests = Vec::from_iter(work.site.contexts.surroundings);
     for mount in &op.mounts {
         let Mount::Bind(bind) = mount else { continue };
         let read = as_copy(bind);

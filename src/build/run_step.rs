@@ -69,7 +69,7 @@ async fn perform(work: &mut Work, op: &RunOp, event: StepId) -> Result<Ended, St
         let ended = site.sandbox.run(&spec, &mut |stream, chunk| lines.take(stream, chunk), &should_end);
         site.quota.check()?;
         let exit = ended.map_err(StepError::Sandbox)?;
-        drop(prepared.held);
+        drop((prepared.held, prepared.agents));
         let tail = lines.finish();
         let packed = match exit {
             Exit::Code(0) => Some(rootfs.pack(writer).map_err(StepError::Rootfs)?),
