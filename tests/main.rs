@@ -15,6 +15,7 @@ mod cli;
 mod contexts;
 mod differential;
 mod fuzz;
+mod graph;
 mod interrupt;
 mod judge;
 mod ladder;
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         cli::trials(),
         differential::trials(),
         fuzz::trials(),
+        graph::trials(),
         contexts::trials(),
         interrupt::trials(),
         judge::trials(),

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::copy::{self, Picked, Target};
-use super::copy_step;
+use super::copy_step::{self, Source};
 use super::error::StepError;
 use super::inputs;
 use super::material::blocking;
@@ -38,14 +38,19 @@ pub(super) struct Prepared {
 }
 
 /// Makes the sources of bind, cache and ssh mounts.
-pub(super) async fn prepare(work: &Work, op: &RunOp, scratch: &Path) -> Result<Prepared, StepError> {
+pub(super) async fn prepare(
+    work: &Work,
+    op: &RunOp,
+    sources: &Sources,
+    scratch: &Path,
+) -> Result<Prepared, StepError> {
     let caches = lock_caches(work, op).await?;
     let mut prepared = Prepared { held: caches.held, ..Prepared::default() };
     let mut sockets = op.ssh_targets().into_iter();
     for (position, mount) in op.mounts.iter().enumerate() {
         let own = scratch.join(format!("mount-{position}"));
         let spec = match mount {
-            Mount::Bind(bind) => bind_spec(work, bind, own).await?,
+            Mount::Bind(bind) => bind_spec(work, bind, sources.get(&position), own).await?,
             Mount::Cache(cache) => cache_spec(work, cache, own, caches.taken.contains(&cache.id)).await?,
             Mount::Ssh(wanted) => {
                 let target = sockets.next().unwrap_or_default();
@@ -81,21 +86,25 @@ async fn agent(work: &Work, wanted: &SshMount, own: PathBuf) -> Result<Option<(P
 
 const SOCKET: &str = "agent";
 
-/// What the bind mounts of a RUN hold: part of its content key.
-pub(super) async fn content(work: &Work, op: &RunOp) -> Result<Vec<Digest>, StepError> {
+/// What bind mounts show, by position among the RUN's mounts.
+pub(super) type Sources = BTreeMap<usize, Source>;
+
+/// What the bind mounts of a RUN hold: part of its content key, and where it is.
+pub(super) async fn gather(work: &Work, op: &RunOp) -> Result<(Vec<Digest>, Sources), StepError> {
     let mut digests = Vec::from_iter(work.site.contexts.surroundings);
-    for mount in &op.mounts {
+    let mut sources = Sources::new();
+    for (position, mount) in op.mounts.iter().enumerate() {
         let Mount::Bind(bind) = mount else { continue };
+        if matches!(bind.from, MountSource::Empty) {
+            digests.push(Digest::of("empty"));
+            continue;
+        }
         let read = as_copy(bind);
-        digests.push(match &bind.from {
-            MountSource::Empty => Digest::of("empty"),
-            _ => {
-                let source = copy_step::source(work, &read.from).await?.ok_or_else(inputs::no_context)?;
-                inputs::digest_sources(source.tree.as_ref(), &read, source.owners)?
-            }
-        });
+        let source = copy_step::source(work, &read).await?.ok_or_else(inputs::no_context)?;
+        digests.push(source.digest(&read).await?);
+        sources.insert(position, source);
     }
-    Ok(digests)
+    Ok((digests, sources))
 }
 
 /// A bind mount shows what a COPY of its source would write.
@@ -121,14 +130,19 @@ fn as_copy(bind: &BindMount) -> CopyOp {
 /// Where the source of a bind mount lies in the tree that is made for it.
 const SHOWN: &str = "/shown";
 
-async fn bind_spec(work: &Work, bind: &BindMount, own: PathBuf) -> Result<MountSpec, StepError> {
+/// `source` is there unless the mount shows an empty directory.
+async fn bind_spec(
+    work: &Work,
+    bind: &BindMount,
+    source: Option<&Source>,
+    own: PathBuf,
+) -> Result<MountSpec, StepError> {
     make_directory(&own)?;
     let tree = own.join("tree");
     make_directory(&tree)?;
-    if !matches!(bind.from, MountSource::Empty) {
-        show(work, bind, &own, &tree).await?;
-    } else {
-        make_directory(&tree.join(SHOWN.trim_start_matches('/')))?;
+    match source {
+        Some(source) => show(work, bind, source.clone(), &own, &tree).await?,
+        None => make_directory(&tree.join(SHOWN.trim_start_matches('/')))?,
     }
     let source = tree.join(SHOWN.trim_start_matches('/'));
     let target = PathBuf::from(&bind.target);
@@ -138,9 +152,14 @@ async fn bind_spec(work: &Work, bind: &BindMount, own: PathBuf) -> Result<MountS
 
 /// Writes what the mount shows as a layer and unpacks it: one way of copying,
 /// with the same owners, links and limits as COPY.
-async fn show(work: &Work, bind: &BindMount, own: &Path, tree: &Path) -> Result<(), StepError> {
+async fn show(
+    work: &Work,
+    bind: &BindMount,
+    source: Source,
+    own: &Path,
+    tree: &Path,
+) -> Result<(), StepError> {
     let op = as_copy(bind);
-    let source = copy_step::source(work, &op.from).await?.ok_or_else(inputs::no_context)?;
     let site: Arc<Site> = Arc::clone(&work.site);
     let (own, into) = (own.to_owned(), tree.to_owned());
     blocking(move || {
@@ -240,12 +259,12 @@ async fn seeded(
         writable: true,
     };
     let read = as_copy(&bind);
-    let source = copy_step::source(work, &read.from).await?.ok_or_else(inputs::no_context)?;
-    let content = inputs::digest_sources(source.tree.as_ref(), &read, source.owners)?;
+    let source = copy_step::source(work, &read).await?.ok_or_else(inputs::no_context)?;
+    let content = source.digest(&read).await?;
     let tree = own.with_extension("seed");
     make_directory(own)?;
     make_directory(&tree)?;
-    show(work, &bind, own, &tree).await?;
+    show(work, &bind, source, own, &tree).await?;
     let id = format!("{}:{content}", cache.id);
     let own_directory = tree.join(SHOWN.trim_start_matches('/'));
     Ok((CacheMount { id, ..cache.clone() }, Some(own_directory)))

@@ -31,6 +31,8 @@ pub(super) struct Disk {
 pub(super) struct Inspected {
     pub(super) what: What,
     pub(super) inode: u64,
+    /// When the inode was touched last: seconds, nanoseconds.
+    pub(super) changed: (i64, u32),
     /// Nothing of a lower directory shows through.
     pub(super) opaque: bool,
     /// It is, or was copied up from, a file with several names.
@@ -52,6 +54,11 @@ impl Disk {
     pub(super) fn open(root: &Path, key: &Key) -> Result<Self, Error> {
         let opened = rustix::fs::open(root, DIRECTORY, Mode::empty()).map_err(Error::read(root))?;
         Ok(Self { root: opened, key: key.clone() })
+    }
+
+    /// The root.
+    pub(super) fn root(&self) -> BorrowedFd<'_> {
+        self.root.as_fd()
     }
 
     /// A directory of the tree, every component of its path a real directory.
@@ -78,7 +85,7 @@ impl Disk {
     /// One path, if it is there.
     pub(super) fn get(&self, path: &Path) -> Result<Option<Inspected>, Error> {
         if path.as_os_str().is_empty() {
-            return self.root(path).map(Some);
+            return self.inspect_root(path).map(Some);
         }
         let found = self.parent(path).map_err(Error::read::<io::Error>(path));
         match found {
@@ -92,7 +99,7 @@ impl Disk {
         }
     }
 
-    fn root(&self, path: &Path) -> Result<Inspected, Error> {
+    fn inspect_root(&self, path: &Path) -> Result<Inspected, Error> {
         let stat = rustix::fs::fstat(&self.root).map_err(Error::read(path))?;
         self.describe(&stat, Some(self.root.as_fd()), PathBuf::new(), Kind::Directory { opaque: false })
             .map_err(Error::read(path))
@@ -200,7 +207,8 @@ const DIRECTORY: OFlags =
 const FILE: OFlags = OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::NONBLOCK).union(OFlags::CLOEXEC);
 
 fn without_entry(stat: &Stat, what: What) -> Inspected {
-    Inspected { what, inode: stat.st_ino, opaque: false, linked: false }
+    let changed = (stat.st_ctime, stat.st_ctime_nsec as u32);
+    Inspected { what, inode: stat.st_ino, changed, opaque: false, linked: false }
 }
 
 /// The record knows better than the inode.

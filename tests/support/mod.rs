@@ -5,6 +5,7 @@ pub mod base;
 pub mod bench;
 pub mod container;
 pub mod image;
+pub mod mount;
 pub mod registry;
 pub mod server;
 pub mod user;
