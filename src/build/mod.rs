@@ -15,6 +15,7 @@ mod export;
 mod identity;
 mod inputs;
 mod known;
+mod layout;
 mod material;
 mod mounts;
 mod outside;
@@ -50,6 +51,7 @@ pub use check::ignored_sources;
 pub use copy::CopyError;
 pub use error::{Error, StepError};
 pub use identity::IdentityError;
+pub use layout::LayoutError;
 pub use quota::{BadQuota, DiskQuota};
 pub use request::{
     BuildRequest, CachePolicy, ContextSource, Destination, DockerfileSource, ErrorKind, Outcome, Output,
@@ -100,7 +102,8 @@ pub async fn build(request: BuildRequest, workshop: &Workshop) -> Result<Option<
     let agents = agents(&request)?;
     let hostname = hostname(&request)?;
     let (fetcher, _served) = fetcher(&request, workshop, &store, &unfinished, &agents)?;
-    let gathering = contexts::Contexts { fetcher: &fetcher, store: &store, unfinished: unfinished.path() };
+    let platform = request.platform.clone().unwrap_or_else(Platform::host);
+    let gathering = contexts::Contexts { fetcher: &fetcher, store: &store, unfinished: unfinished.path(), platform };
     let foreign = until(&workshop.cancel, gathering.gather(&mut request)).await;
     let foreign = foreign.unwrap_or(Err(Error::Cancelled))?;
     let found = source::find(&request, foreign.main)?;
@@ -112,7 +115,7 @@ pub async fn build(request: BuildRequest, workshop: &Workshop) -> Result<Option<
 
     let work = async {
         let checked = export::check_push(&request, &client);
-        let planned = bases::plan(&dockerfile, &options, &client, reporter);
+        let planned = bases::plan(&dockerfile, &options, &client, &foreign.layouts, reporter);
         let ((), (plan, bases)) =
             until(&workshop.cancel, async { futures_util::try_join!(checked, planned) })
                 .await

@@ -45,6 +45,8 @@ pub(super) fn find(request: &BuildRequest, foreign: bool) -> Result<Found, Error
             NAMES.map(|name| context.join(name)).to_vec()
         }
         (DockerfileSource::Default, _) => vec![PathBuf::from("Dockerfile")],
+        // It was fetched before.
+        (DockerfileSource::Remote(url), _) => vec![PathBuf::from(url)],
         (DockerfileSource::Path(path), ContextSource::Directory(context)) if !foreign => {
             vec![path.clone(), context.join(path)]
         }
@@ -66,7 +68,7 @@ const NAMES: [&str; 2] = ["Dockerfile", "Containerfile"];
 /// The Dockerfile of a context that came from elsewhere.
 fn find_inside(wanted: &DockerfileSource, context: &Path) -> Result<Option<Found>, Error> {
     let candidates = match wanted {
-        DockerfileSource::Text(_) => return Ok(None),
+        DockerfileSource::Text(_) | DockerfileSource::Remote(_) => return Ok(None),
         DockerfileSource::Default => NAMES.map(Path::new).to_vec(),
         DockerfileSource::Path(path) => vec![path.as_path()],
     };

@@ -2,7 +2,7 @@
 
 use super::globals::Globals;
 use super::graph::{Base, Node, same};
-use super::options::{NamedContext, Options};
+use super::options::Options;
 use super::report::Report;
 use super::scope::expand;
 use super::{check, source};
@@ -67,8 +67,10 @@ impl<'a> FromLine<'a, '_> {
 
     fn base(&self, ast: &dockerfile::Stage, image: &str, report: &mut Report) -> Base {
         match source::replacement(self.options, ast) {
-            Some((_, NamedContext::Image(reference))) => return Base::Image(reference.clone()),
-            Some((name, _)) => return Base::Replaced(name.to_owned()),
+            Some((name, context)) => {
+                let files = || Base::Replaced(name.to_owned());
+                return source::image_of(name, context).map_or_else(files, Base::Image);
+            }
             None => {}
         }
         let earlier = |node: &Node| node.ast.from.name.as_ref().is_some_and(|name| same(&name.text, image));
@@ -82,8 +84,10 @@ impl<'a> FromLine<'a, '_> {
         let Some(reference) = report.take(span, image.parse::<Reference>()) else { return Base::Broken };
         match source::for_image(self.options, &reference) {
             None => Base::Image(reference),
-            Some((_, NamedContext::Image(other))) => Base::Image(other.clone()),
-            Some((name, _)) => Base::Unsupported(name.to_owned()),
+            Some((name, context)) => {
+                let files = || Base::Context(name.to_owned());
+                source::image_of(name, context).map_or_else(files, Base::Image)
+            }
         }
     }
 }
