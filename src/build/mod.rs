@@ -37,6 +37,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio_util::sync::CancellationToken;
 
+use crate::context::Stop;
 use crate::dockerfile::Dockerfile;
 use crate::image::Platform;
 use crate::layer::PackOptions;
@@ -103,14 +104,17 @@ pub async fn build(request: BuildRequest, workshop: &Workshop) -> Result<Option<
     let hostname = hostname(&request)?;
     let (fetcher, _served) = fetcher(&request, workshop, &store, &unfinished, &agents)?;
     let platform = request.platform.clone().unwrap_or_else(Platform::host);
-    let gathering = contexts::Contexts { fetcher: &fetcher, store: &store, unfinished: unfinished.path(), platform };
+    let gathering =
+        contexts::Contexts { fetcher: &fetcher, store: &store, unfinished: unfinished.path(), platform };
     let foreign = until(&workshop.cancel, gathering.gather(&mut request)).await;
     let foreign = foreign.unwrap_or(Err(Error::Cancelled))?;
     let found = source::find(&request, foreign.main)?;
     let options = plan_options(&request);
     let dockerfile = source::parse(&found, &options, reporter.as_ref())?;
-    let main = source::open_context(&request, &found, &foreign, &store)?.map(Arc::new);
-    let named = source::open_named(&request, &foreign, &store)?;
+    let token = workshop.cancel.clone();
+    let stop: Stop = Arc::new(move || token.is_cancelled());
+    let main = source::open_context(&request, &found, &foreign, &store, &stop)?.map(Arc::new);
+    let named = source::open_named(&request, &foreign, &store, &stop)?;
     let client = Arc::new(registry_client(workshop, &unfinished)?);
 
     let work = async {
@@ -152,7 +156,8 @@ pub async fn build(request: BuildRequest, workshop: &Workshop) -> Result<Option<
     };
     tokio::select! {
         biased;
-        outcome = work => outcome,
+        // What fails after a signal fails because of it.
+        outcome = work => outcome.map_err(|error| if workshop.cancel.is_cancelled() { Error::Cancelled } else { error }),
         () = interrupted(&workshop.cancel) => Err(Error::Cancelled),
     }
 }

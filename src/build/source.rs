@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::contexts::Foreign;
 use super::error::Error;
 use super::request::{BuildRequest, ContextSource, DockerfileSource};
-use crate::context::{self, DirectoryContext, Ignore};
+use crate::context::{self, DirectoryContext, Ignore, Stop};
 use crate::dockerfile::{self, Diagnostic, Dockerfile, Severity, Source};
 use crate::plan::{self, BuildPlan, NamedContext, Options};
 use crate::progress::Reporter;
@@ -144,12 +144,14 @@ pub(super) fn open_context(
     found: &Found,
     foreign: &Foreign,
     store: &Store,
+    stop: &Stop,
 ) -> Result<Option<DirectoryContext>, Error> {
     let ContextSource::Directory(directory) = &request.context else { return Ok(None) };
-    match foreign.main {
-        true => open_foreign(directory).map(Some),
-        false => open_own(directory, found.path.as_deref(), store).map(Some),
-    }
+    let opened = match foreign.main {
+        true => open_foreign(directory),
+        false => open_own(directory, found.path.as_deref(), store),
+    };
+    Ok(Some(opened?.stopped_by(Arc::clone(stop))))
 }
 
 /// Opens the directories of `--build-context`, each with an ignore file of its own.
@@ -157,6 +159,7 @@ pub(super) fn open_named(
     request: &BuildRequest,
     foreign: &Foreign,
     store: &Store,
+    stop: &Stop,
 ) -> Result<BTreeMap<String, Arc<DirectoryContext>>, Error> {
     let mut named = BTreeMap::new();
     for (name, context) in &request.named_contexts {
@@ -165,7 +168,7 @@ pub(super) fn open_named(
             true => open_foreign(directory),
             false => open_own(directory, None, store),
         };
-        named.insert(name.clone(), Arc::new(opened?));
+        named.insert(name.clone(), Arc::new(opened?.stopped_by(Arc::clone(stop))));
     }
     Ok(named)
 }

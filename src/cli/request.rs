@@ -590,7 +590,14 @@ mod tests {
             assert_eq!(request.dockerfile, DockerfileSource::Remote("https://x.io/Dockerfile".to_owned()));
         });
         refuse(
-            &["--build-context", "a=/no/such", "--build-context", "Upper=/", "--build-context", "b::linux/arm64=/"],
+            &[
+                "--build-context",
+                "a=/no/such",
+                "--build-context",
+                "Upper=/",
+                "--build-context",
+                "b::linux/arm64=/",
+            ],
             &["`/no/such` cannot be read", "Upper", "b::linux"],
         );
         refuse(&["--build-context", "a=target:x"], &["bake"]);

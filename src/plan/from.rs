@@ -66,12 +66,9 @@ impl<'a> FromLine<'a, '_> {
     }
 
     fn base(&self, ast: &dockerfile::Stage, image: &str, report: &mut Report) -> Base {
-        match source::replacement(self.options, ast) {
-            Some((name, context)) => {
-                let files = || Base::Replaced(name.to_owned());
-                return source::image_of(name, context).map_or_else(files, Base::Image);
-            }
-            None => {}
+        if let Some((name, context)) = source::replacement(self.options, ast) {
+            let files = || Base::Replaced(name.to_owned());
+            return source::image_of(name, context).map_or_else(files, on_image);
         }
         let earlier = |node: &Node| node.ast.from.name.as_ref().is_some_and(|name| same(&name.text, image));
         if let Some(base) = self.earlier.iter().rposition(earlier) {
@@ -86,8 +83,13 @@ impl<'a> FromLine<'a, '_> {
             None => Base::Image(reference),
             Some((name, context)) => {
                 let files = || Base::Context(name.to_owned());
-                source::image_of(name, context).map_or_else(files, Base::Image)
+                source::image_of(name, context).map_or_else(files, on_image)
             }
         }
     }
+}
+
+/// `docker-image://scratch` is no image.
+fn on_image(reference: Reference) -> Base {
+    if source::is_scratch(&reference) { Base::Scratch } else { Base::Image(reference) }
 }

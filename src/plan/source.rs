@@ -49,7 +49,18 @@ fn no_source(span: Span, name: &str, error: &crate::image::ReferenceError) -> Di
 /// What a `--build-context` means to somebody who reads from it.
 pub(super) fn context(options: &Options, name: &str) -> Source {
     let image = options.named_contexts.get(name).and_then(|context| image_of(name, context));
-    image.map_or_else(|| Source::Named(name.to_owned()), Source::Image)
+    match image {
+        Some(reference) if is_scratch(&reference) => Source::Empty,
+        Some(reference) => Source::Image(reference),
+        None => Source::Named(name.to_owned()),
+    }
+}
+
+/// The name that stands for nothing, where an image was expected.
+pub(super) fn is_scratch(reference: &Reference) -> bool {
+    reference.repository() == "library/scratch"
+        && reference.registry() == "docker.io"
+        && reference.tag() == Some("latest")
 }
 
 /// The image that a context is; `None` for one that is files. A layout that nobody

@@ -9,7 +9,8 @@ use super::client::{no_answer, protocol};
 use super::transfer::Transfer;
 use super::{Client, Error};
 use crate::image::{
-    Descriptor, Digest, Hasher, Manifest, ManifestError, ManifestKind, Platform, Reference, choose, media_type,
+    Descriptor, Digest, Hasher, Manifest, ManifestError, ManifestKind, Platform, Reference, choose,
+    media_type,
 };
 use crate::net::header::{ACCEPT, CONTENT_RANGE, CONTENT_TYPE, HeaderValue, RANGE};
 use crate::net::{Backoff, Request, Response};
