@@ -15,7 +15,9 @@ mod cli;
 mod contexts;
 mod differential;
 mod fuzz;
+mod graph;
 mod interrupt;
+mod judge;
 mod ladder;
 mod push;
 mod reproducible;
@@ -39,8 +41,10 @@ fn main() -> ExitCode {
         cli::trials(),
         differential::trials(),
         fuzz::trials(),
+        graph::trials(),
         contexts::trials(),
         interrupt::trials(),
+        judge::trials(),
         ladder::trials(),
         push::trials(),
         reproducible::trials(),

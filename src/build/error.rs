@@ -280,6 +280,8 @@ impl Error {
             Self::Pull { source, .. } | Self::Push { source, .. } => source.hint(),
             Self::Step { source, .. } => match source.as_ref() {
                 StepError::Pull { source, .. } => source.hint(),
+                StepError::ExitCode(code) => ended_hint(*code).map(str::to_owned),
+                StepError::Signal(signal) => ended_hint(128 + signal).map(str::to_owned),
                 full if out_of_space(full) => Some(FULL.to_owned()),
                 _ => None,
             },
@@ -290,6 +292,19 @@ impl Error {
 
 const FULL: &str = "the file system of the state directory is full: free some space, or name another place \
                     with CORACLE_STATE_DIR or --state-dir";
+
+/// What an exit code says of itself, by the shell's convention (POSIX XCU 2.8.2:
+/// 126 and 127; a signal is 128 and its number).
+fn ended_hint(code: i32) -> Option<&'static str> {
+    match code {
+        126 => Some(
+            "126 from a shell: the program was found and cannot be executed (mode, architecture, `#!` line)",
+        ),
+        127 => Some("127 from a shell: a program was not found in the image (its package, or PATH)"),
+        137 => Some("137 is SIGKILL: most often the memory limit of the runner or container was reached"),
+        _ => None,
+    }
+}
 
 /// The machine's fault, not the Dockerfile's.
 fn out_of_space(error: &StepError) -> bool {

@@ -20,7 +20,7 @@ pub enum Error {
         source: io::Error,
     },
     /// A forced rung that this program cannot do yet.
-    #[error("isolation `{0}` is not built yet (`namespaces`, `mounts`, `chroot` and `none` are)")]
+    #[error("isolation `{0}` is not built yet (`namespaces`, `mounts`, `single`, `chroot` and `none` are)")]
     NotBuilt(Rung),
     /// A forced rung that cannot be had here.
     #[error("isolation {0}")]
