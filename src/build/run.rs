@@ -10,7 +10,7 @@ use super::identity::{Accounts, Identity};
 use super::tree::LayersTree;
 use crate::plan::{Mount, Network, RunOp, SecretMount};
 use crate::progress::{Event, Reporter, StepId, Stream};
-use crate::sandbox::{MountSpec, OutputStream, Root, RunSpec};
+use crate::sandbox::{MountSpec, OutputStream, Protections, Root, RunSpec};
 use crate::secret::Secret;
 
 /// `HOSTNAME` of every RUN, as in BuildKit.
@@ -66,6 +66,7 @@ pub(super) fn spec(
         network_none: op.network == Network::None,
         scripts: op.scripts.iter().map(|(name, text)| (name.clone(), text.clone().into_bytes())).collect(),
         record_key: None,
+        protections: Protections::default(),
     })
 }
 

@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::Error;
+use super::protections::Protections;
 use super::spec::{Exit, MountSpec, Root, RunSpec};
 use super::target::Stub;
 use crate::metadata::Key;
@@ -192,6 +193,7 @@ impl From<Bytes> for PathBuf {
 pub(super) struct Order {
     /// The builder's process id: whose death ends the stub.
     pub(super) builder: i32,
+    pub(super) protections: Protections,
     root: WireRoot,
     argv: Vec<Bytes>,
     env: Vec<(Bytes, Bytes)>,
@@ -227,6 +229,7 @@ impl Order {
     pub(super) fn new(spec: &RunSpec, builder: i32) -> Self {
         Self {
             builder,
+            protections: spec.protections,
             root: wire_root(&spec.root),
             argv: spec.argv.iter().cloned().map(Bytes::from).collect(),
             env: spec.env.iter().cloned().map(|(name, value)| (name.into(), value.into())).collect(),
@@ -268,6 +271,7 @@ impl Order {
             network_none: self.network_none,
             scripts: self.scripts.into_iter().map(|(name, body)| (name, body.0)).collect(),
             record_key: self.record_key.map(Key::from_bytes),
+            protections: self.protections,
         }
     }
 }
@@ -351,6 +355,7 @@ mod tests {
             network_none: true,
             scripts: vec![("EOF".to_owned(), vec![0x80])],
             record_key: Some(Key::from_bytes([1; 32])),
+            protections: Protections::default(),
         };
         let mut frame = Vec::new();
         send(&mut frame, &Order::new(&spec, 7)).unwrap();

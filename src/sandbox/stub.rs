@@ -21,6 +21,7 @@ use super::child::become_program;
 use super::chroot;
 use super::message::{Failure, FailureKind, Message, Order, receive, send};
 use super::probe::RUN_NAMESPACES;
+use super::protections::{Protection, Protections};
 use super::spec::{Exit, RunSpec};
 use super::supervise::Signals;
 use super::sys::{self, Side};
@@ -55,7 +56,7 @@ fn carry_order(channel: &mut UnixStream) -> Result<Exit, Failure> {
         receive(channel).map_err(|error| Failure::new("read", "the order of the builder", &error))?;
     let builder = Pid::from_raw(order.builder);
     let (signals, lifeline, tether) =
-        settle(builder).map_err(|error| Failure::new("set up", "the process", &error))?;
+        settle(builder, order.protections).map_err(|error| Failure::new("set up", "the process", &error))?;
     let spec = order.into_spec();
     let child = match clone_for(&spec)? {
         Side::Child => {
@@ -68,7 +69,12 @@ fn carry_order(channel: &mut UnixStream) -> Result<Exit, Failure> {
         }
         Side::Parent(child) => child,
     };
+    let limited = spec.protections.keep(Protection::ProcessLimit);
     drop((spec, lifeline));
+    if limited {
+        chroot::watch_processes(child)
+            .map_err(|error| Failure::new("watch", "the processes of the RUN", &error))?;
+    }
     let status = signals.wait_for(child, &mut |_, _| {
         // Asked to end, by the builder or by its death: pid 1 takes all with
         // it. It may have ended by itself just now.
@@ -84,8 +90,11 @@ fn carry_order(channel: &mut UnixStream) -> Result<Exit, Failure> {
 }
 
 /// Out of sight for a RUN, and bound to the builder's life.
-pub(super) fn settle(builder: Pid) -> io::Result<(Signals, io::PipeReader, io::PipeWriter)> {
-    prctl::set_dumpable(false)?;
+pub(super) fn settle(
+    builder: Pid,
+    protections: Protections,
+) -> io::Result<(Signals, io::PipeReader, io::PipeWriter)> {
+    prctl::set_dumpable(!protections.keep(Protection::Undumpable))?;
     prctl::set_name(c"coracle-run")?;
     let signals = Signals::hold_end()?;
     prctl::set_pdeathsig(Signal::SIGTERM)?;
@@ -99,8 +108,11 @@ pub(super) fn settle(builder: Pid) -> io::Result<(Signals, io::PipeReader, io::P
 }
 
 fn clone_for(spec: &RunSpec) -> Result<Side, Failure> {
-    let network = if spec.network_none { libc::CLONE_NEWNET } else { 0 };
-    sys::clone_process(RUN_NAMESPACES | network).map_err(|error| {
+    let own = |protection, flag| if spec.protections.keep(protection) { 0 } else { flag };
+    let shared = own(Protection::Processes, libc::CLONE_NEWPID) | own(Protection::Ipc, libc::CLONE_NEWIPC);
+    let network = spec.network_none && spec.protections.keep(Protection::Network);
+    let network = if network { libc::CLONE_NEWNET } else { 0 };
+    sys::clone_process((RUN_NAMESPACES & !shared) | network).map_err(|error| {
         let failure = Failure::new("make", "the namespaces", &error);
         let kind = if spec.network_none { FailureKind::Network } else { FailureKind::Prepare };
         Failure { kind, ..failure }

@@ -24,7 +24,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use coracle::sandbox::{
-    self, Entered, Error, Exit, MountSpec, OutputStream, Root, RunSpec, Rung, Sandbox, Wish,
+    self, Entered, Error, Exit, MountSpec, OutputStream, Protections, Root, RunSpec, Rung, Sandbox, Wish,
 };
 use coracle::secret::Secret;
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -246,6 +246,7 @@ fn spec(root: &Root, script: &str) -> RunSpec {
         network_none: false,
         scripts: Vec::new(),
         record_key: None,
+        protections: Protections::default(),
     }
 }
 

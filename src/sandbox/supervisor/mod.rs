@@ -15,6 +15,7 @@ mod calls;
 mod devices;
 mod filter;
 mod listing;
+mod neighbours;
 mod open;
 mod proc;
 mod status;
@@ -33,6 +34,7 @@ use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::fs::{MemfdFlags, SealFlags};
 
+use super::protections::{Protection, Protections};
 use super::raw::{self, Notification};
 use super::spec::{MountSpec, RunSpec};
 use crate::metadata::Key;
@@ -46,6 +48,7 @@ pub(super) struct Parts {
     files: Vec<(PathBuf, OwnedFd)>,
     devices: Vec<&'static str>,
     record_key: Option<Key>,
+    protections: Protections,
 }
 
 impl Parts {
@@ -61,7 +64,13 @@ impl Parts {
             }
         }
         let devices = super::chroot::NODES.iter().map(|(name, ..)| *name).collect();
-        Ok(Self { root: root.to_owned(), files, devices, record_key: spec.record_key.clone() })
+        Ok(Self {
+            root: root.to_owned(),
+            files,
+            devices,
+            record_key: spec.record_key.clone(),
+            protections: spec.protections,
+        })
     }
 }
 
@@ -89,6 +98,7 @@ pub(super) fn start(listener: OwnedFd, parts: Parts) -> io::Result<()> {
         tree: tree(&parts)?,
         listener,
         record_key: parts.record_key,
+        protections: parts.protections,
         memories: Memories::default(),
     });
     for _ in 0..THREADS {
@@ -116,8 +126,8 @@ fn tree(parts: &Parts) -> io::Result<Tree> {
 }
 
 /// Installs the filter on this thread; a supervisor takes its listener.
-pub(super) fn install() -> io::Result<OwnedFd> {
-    raw::install_listener(&filter::program())
+pub(super) fn install(protections: Protections) -> io::Result<OwnedFd> {
+    raw::install_listener(&filter::program(protections))
 }
 
 /// What one answer is.
@@ -145,6 +155,7 @@ struct Service {
     listener: OwnedFd,
     tree: Tree,
     record_key: Option<Key>,
+    protections: Protections,
     memories: Memories,
 }
 
