@@ -323,7 +323,12 @@ pub(super) fn set_surroundings(spec: &RunSpec) -> Result<(), Failure> {
     // sees the outer name, and its own in /etc/hostname.
     let _ = unistd::sethostname(&spec.hostname);
     if spec.network_none && spec.protections.keep(Protection::Network) {
-        sys::loopback_up().map_err(|error| Failure::new("bring up", "lo", &error))?;
+        match sys::loopback_up() {
+            // Needs CAP_NET_ADMIN, which a container with CAP_SYS_ADMIN may lack:
+            // then the RUN has no network at all, not even with itself.
+            Err(error) if error.raw_os_error() == Some(libc::EPERM) => {}
+            other => other.map_err(|error| Failure::new("bring up", "lo", &error))?,
+        }
     }
     umask(Mode::from_bits_truncate(0o022));
     limit_resources().map_err(|error| Failure::new("set the limits of", "the process", &error))
