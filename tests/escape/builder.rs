@@ -228,6 +228,7 @@ impl Bench {
             resolv_conf: b"nameserver 192.0.2.1\n".to_vec(),
             network_none: false,
             scripts: Vec::new(),
+            ulimits: Vec::new(),
             record_key: Some(Key::from_bytes([9; 32])),
             protections,
         })

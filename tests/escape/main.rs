@@ -31,13 +31,14 @@ mod world;
 #[path = "../sandboxes/bundle.rs"]
 #[expect(dead_code, reason = "this program uses a part of it")]
 mod bundle;
-#[path = "../sandboxes/profile.rs"]
-mod profile;
+#[path = "../support/mod.rs"]
+#[expect(dead_code, unused_imports, reason = "this program uses a part of it")]
+mod support;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode};
 
 use builder::Verdict;
 use bundle::{Kit, Sandbox, Volume};
@@ -154,8 +155,8 @@ impl Place {
 fn places(filter: &str) -> Vec<Place> {
     let root = rustix::process::geteuid().is_root();
     let mut places = Vec::new();
-    for rung in [Rung::Namespaces, Rung::Mounts, Rung::Chroot] {
-        if root || rung == Rung::Namespaces {
+    for rung in [Rung::Namespaces, Rung::Mounts, Rung::Single, Rung::Chroot] {
+        if root || matches!(rung, Rung::Namespaces | Rung::Single) {
             // Controls need real root for what a mapped one could not do anyway.
             let verdicts = on_this_machine(rung, root, filter);
             places.push(Place { name: rung.name().to_owned(), rung, controls: root, verdicts });
@@ -166,6 +167,7 @@ fn places(filter: &str) -> Vec<Place> {
         ("docker-default", Rung::Chroot),
         ("docker-admin", Rung::Mounts),
         ("podman-default", Rung::Namespaces),
+        ("restricted-podman", Rung::Single),
     ] {
         let verdicts =
             kit.as_ref().map_err(Clone::clone).and_then(|kit| in_a_container(kit, sandbox, rung, filter));
@@ -205,7 +207,5 @@ fn in_a_container(
     let volumes = [Volume { source: kit.volume(&sandbox), target: "/state", read_only: false }];
     let nonce = builder::nonce();
     let arguments = ["/usr/bin/coracle", builder::MARK, rung.name(), "/state", &nonce, filter];
-    let (mut command, _bundle) = kit.command(&sandbox, &volumes, &arguments);
-    let output = command.stdin(Stdio::null()).output().map_err(|error| error.to_string())?;
-    builder::read_verdicts(&output)
+    builder::read_verdicts(&kit.run(&sandbox, &volumes, &arguments)?)
 }

@@ -30,6 +30,8 @@ pub struct Attempt {
     pub namespaces: Control,
     pub mounts: Control,
     pub chroot: Control,
+    /// Where it differs from `namespaces`.
+    pub single: Option<Control>,
     /// Outside, before it.
     pub arrange: fn(&mut Scene<'_>) -> io::Result<()>,
     /// Signs of this attempt alone.
@@ -45,6 +47,7 @@ impl Attempt {
     pub fn control(&self, rung: Rung) -> Control {
         match rung {
             Rung::Namespaces => self.namespaces,
+            Rung::Single => self.single.unwrap_or(self.namespaces),
             Rung::Mounts => self.mounts,
             Rung::Chroot => self.chroot,
             _ => Untried,
@@ -80,7 +83,20 @@ const fn attempt(
     chroot: Control,
 ) -> Attempt {
     let (arrange, also) = (mounts::as_it_is, mounts::nothing_else);
-    Attempt { name, attack, namespaces, mounts, chroot, arrange, also, user: 0, passive: false, patience: 0 }
+    let single = None;
+    Attempt {
+        name,
+        attack,
+        namespaces,
+        mounts,
+        chroot,
+        single,
+        arrange,
+        also,
+        user: 0,
+        passive: false,
+        patience: 0,
+    }
 }
 
 use Control::{Refused, Untried, Without};
