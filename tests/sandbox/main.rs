@@ -27,7 +27,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use coracle::sandbox::{
-    self, Entered, Error, Exit, MountSpec, OutputStream, Root, RunSpec, Rung, Sandbox, Wish,
+    self, Entered, Error, Exit, MountSpec, OutputStream, Protections, Root, RunSpec, Rung, Sandbox, Wish,
 };
 use coracle::secret::Secret;
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -300,6 +300,7 @@ fn spec(root: &Root, script: &str) -> RunSpec {
         scripts: Vec::new(),
         ulimits: Vec::new(),
         record_key: None,
+        protections: Protections::default(),
     }
 }
 
