@@ -283,7 +283,9 @@ fn podman(has: &dyn Fn(&str) -> bool, besides: &[&'static str]) -> Vec<Value> {
         let [family, protocol] = [(0, AF_NETLINK), (2, NETLINK_AUDIT)];
         rules.push(json!({"names": ["socket"], "action": "SCMP_ACT_ERRNO", "errnoRet": EINVAL,
             "args": [compare(family.0, "SCMP_CMP_EQ", family.1), compare(protocol.0, "SCMP_CMP_EQ", protocol.1)]}));
-        let others = [family, protocol].map(|(index, value)| compare(index, "SCMP_CMP_NE", value));
+        // In this order, and one of them twice, as the engine has it: libseccomp
+        // takes two rules on different arguments of a call no other way.
+        let others = [protocol, family, protocol].map(|(index, value)| compare(index, "SCMP_CMP_NE", value));
         rules.extend(others.map(|other| allow_if("socket", &[other])));
     }
     rules.push(allow_but(&refused));
