@@ -16,6 +16,11 @@ use crate::support::{Bench, as_everyone};
 pub fn trials() -> Vec<Trial> {
     let mut trials = as_everyone("interrupt::sigterm_in_a_run", sigterm_in_a_run);
     trials.extend(as_everyone("interrupt::kill_is_swept_by_the_next_start", kill_is_swept_by_the_next_start));
+    // The rung needs real root.
+    let of_root = |trial: &Trial| trial.name().ends_with("as_root");
+    trials.extend(
+        as_everyone("interrupt::kill_loses_no_cache", kill_loses_no_cache).into_iter().filter(of_root),
+    );
     trials
 }
 
@@ -62,12 +67,33 @@ fn kill_is_swept_by_the_next_start(bench: Bench) {
     bench.build(&["-t", "after"]);
 }
 
+/// On the rung `chroot` a cache lies in the tree of the RUN while it is used.
+fn kill_loses_no_cache(mut bench: Bench) {
+    bench.env("CORACLE_ISOLATION", "chroot");
+    let caches = "--mount=type=cache,target=/c --mount=type=cache,target=/c/inner";
+    let fill = "echo outer > /c/file && echo inner > /c/inner/file";
+    let (mut bench, mut build) = Running::start_with(bench, &format!("{caches} {fill} && "));
+    build.wait_for_sleep();
+    kill_process_group(build.pid(), Signal::KILL).unwrap();
+    build.child.wait().unwrap();
+    bench.dockerfile(&format!("FROM BASE\nRUN {caches} cat /c/file /c/inner/file > /found\n"));
+    assert_eq!(bench.build(&["-t", "after"]).text("found"), "outer\ninner\n");
+    let mounts = fs::read_dir(bench.state().join("mounts")).unwrap();
+    let names: Vec<_> = mounts.flatten().map(|entry| entry.file_name().into_string().unwrap()).collect();
+    assert!(!names.iter().any(|name| name.ends_with(".lent")), "{names:?}");
+}
+
 impl Running {
     /// Starts a build in a process group of its own and waits for its RUN.
-    fn start(mut bench: Bench) -> (Bench, Self) {
+    fn start(bench: Bench) -> (Bench, Self) {
+        Self::start_with(bench, "")
+    }
+
+    /// With something before the command.
+    fn start_with(mut bench: Bench, before: &str) -> (Bench, Self) {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let mark = format!("{}", 10_000_000 + std::process::id() * 16 + NEXT.fetch_add(1, Ordering::Relaxed));
-        bench.dockerfile(&format!("FROM BASE\nRUN echo is-running && sleep {mark}\n"));
+        bench.dockerfile(&format!("FROM BASE\nRUN {before}echo is-running && sleep {mark}\n"));
         let mut command = bench.command(&["build", "--progress", "plain", "-t", "x", "context"]);
         let mut child = command.process_group(0).spawn().unwrap();
         let stderr = BufReader::new(child.stderr.take().unwrap());

@@ -70,10 +70,11 @@ pub(super) struct BuildArguments {
     /// Secret for RUN --mount=type=secret (repeat)
     #[arg(long = "secret", value_name = "id=ID,src=PATH|env=NAME")]
     pub(super) secrets: Vec<String>,
-    /// SSH agent for RUN --mount=type=ssh (not supported yet)
-    #[arg(long = "ssh", value_name = "ID[=SOCKET]")]
+    /// SSH agent for RUN --mount=type=ssh: the one of SSH_AUTH_SOCK, that of a socket,
+    /// or private keys (repeat)
+    #[arg(long = "ssh", value_name = "default|ID[=SOCKET|KEY[,KEY]]")]
     pub(super) ssh: Vec<String>,
-    /// Entitlement: `network.host` is always granted
+    /// Entitlement: `network.host` lets `RUN --network=host` (repeat)
     #[arg(long = "allow", value_name = "ENTITLEMENT", value_delimiter = ',')]
     pub(super) allow: Vec<String>,
 
@@ -83,8 +84,8 @@ pub(super) struct BuildArguments {
     /// Further line of RUN's hosts file (repeat)
     #[arg(long = "add-host", value_name = "HOST:IP")]
     pub(super) add_hosts: Vec<String>,
-    /// Limits of RUN (not supported)
-    #[arg(long = "ulimit", value_name = "LIMIT")]
+    /// Resource limit of RUN, such as nofile=1024:4096 (repeat)
+    #[arg(long = "ulimit", value_name = "NAME=SOFT[:HARD]")]
     pub(super) ulimits: Vec<String>,
     /// Size of RUN's /dev/shm, such as 64m
     #[arg(long = "shm-size", value_name = "BYTES")]

@@ -100,6 +100,9 @@ impl<'a> Git<'a> {
         if let Some(certificates) = environment.get("SSL_CERT_FILE").filter(|path| !path.is_empty()) {
             command.env("GIT_SSL_CAINFO", certificates);
         }
+        if let Some(agent) = &self.fetcher.options.ssh_agent {
+            command.env("SSH_AUTH_SOCK", agent);
+        }
         let mut protocols = PROTOCOLS.to_owned();
         for protocol in &self.fetcher.options.further_protocols {
             protocols.push(':');

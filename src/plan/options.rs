@@ -32,6 +32,8 @@ pub struct Options {
     pub proxy_args: Vec<(String, String)>,
     /// Network of a RUN that asks for none.
     pub network: Network,
+    /// The entitlement `network.host`: a RUN may ask for the builder's network by name.
+    pub host_network: bool,
 }
 
 /// What stands behind the name of a `--build-context`.

@@ -85,9 +85,9 @@ impl Rootfs {
         let trees: Vec<PathBuf> = layers.iter().map(|layer| layer.tree.clone()).collect();
         let mut before = Before::new(stack, trees);
         let kind = match storage {
-            Storage::Overlay => upper::prepare(&before, scratch)?,
+            Storage::Overlay => upper::prepare(&before, scratch, key)?,
             Storage::Plain { .. } => {
-                merge::prepare(&mut before, scratch, previous)?;
+                merge::prepare(&mut before, scratch, key, previous)?;
                 Storing::Plain { snapshot: Snapshot::take(&scratch.join(ROOT))? }
             }
         };

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::refusal::Attempt;
 use super::sys::{self, Side};
-use super::{mounts, overlay};
+use super::{mounts, overlay, single};
 
 /// The namespaces of a RUN.
 pub(super) const RUN_NAMESPACES: libc::c_int =
@@ -81,6 +81,9 @@ pub(super) fn probe(scratch: &Path, trial: Trial, report: &mut Report) {
         return;
     }
     report.note(Attempt::Network, try_network());
+    if trial == Trial::Single && report.failure().is_none() {
+        single::probe(report);
+    }
 }
 
 fn try_namespaces(scratch: &Path, trial: Trial, report: &mut Report) -> io::Result<()> {

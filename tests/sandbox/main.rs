@@ -245,6 +245,7 @@ fn spec(root: &Root, script: &str) -> RunSpec {
         resolv_conf: b"nameserver 192.0.2.1\n".to_vec(),
         network_none: false,
         scripts: Vec::new(),
+        ulimits: Vec::new(),
         record_key: None,
     }
 }
