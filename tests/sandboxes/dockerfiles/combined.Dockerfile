@@ -36,9 +36,10 @@ RUN mkdir -p /l/d && echo one > /l/a && ln /l/a /l/b && ln /l/a /l/d/c && ln -s 
 RUN ln /l/b /l/e && rm /l/a && mv /l/capable /l/capable-too && touch -d @0 /l/suid && rm -r /opt/note && mkdir /opt/note
 RUN --mount=type=bind,source=functional,target=/in --mount=type=bind,from=tools,source=/usr/bin,target=/tools,rw \
     --mount=type=cache,target=/var/cache/made,uid=5,mode=0750 --mount=type=tmpfs,target=/scratch \
-    --mount=type=secret,id=key,target=/run/key,uid=1000,mode=0440 \
+    --mount=type=ssh,uid=1000,mode=0600 --mount=type=secret,id=key,target=/run/key,uid=1000,mode=0440 \
     test -s /in/checks.py && cat /tools/tool > /tool && echo x > /tools/new && test "$(stat -c '%u %a' /var/cache/made /run/key | xargs)" = "5 750 1000 440" \
-    && echo 1 >> /var/cache/made/count && echo t > /scratch/t && test "$(cat /run/key)" = "a key"
+    && echo 1 >> /var/cache/made/count && echo t > /scratch/t && test "$(cat /run/key)" = "a key" \
+    && perl -MIO::Socket::UNIX -e '$agent = IO::Socket::UNIX->new($ENV{SSH_AUTH_SOCK}) or die $!; syswrite $agent, pack("NC", 1, 11); sysread $agent, $_, 9; exit(unpack("x4C") != 12)'
 RUN test ! -e /in && test ! -e /tools && test ! -e /scratch && test ! -e /run/key && test ! -e /var/cache/made
 USER 4321:1234
 WORKDIR /home/alice
