@@ -1,7 +1,8 @@
 //! Which images the Dockerfile stands on: asked for side by side, and again
 //! while ONBUILD triggers of one name another.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::error::Error;
@@ -9,6 +10,7 @@ use super::material::{Chain, ChainLayer};
 use crate::image::{ImageConfig, Layer, Platform, Reference};
 use crate::plan::{self, BaseImage, BuildPlan, Options, PlanError};
 use crate::progress::Reporter;
+use crate::net;
 use crate::registry::{self, Resolved};
 
 use super::source::judge;
@@ -110,6 +112,44 @@ fn asking_line(reference: &Reference, span: Span, dockerfile: &Dockerfile) -> St
         false => error.with_hint("no earlier stage has this name, so that an image was looked for"),
     };
     error.render(&dockerfile.source)
+}
+
+/// The configs that a check of the Dockerfile asks for. An image that cannot be had
+/// is left out: what rests on it is not judged then.
+///
+/// # Errors
+/// When a proxy address or a certificate of `net` cannot be used.
+pub async fn configs_to_check(
+    dockerfile: &Dockerfile,
+    options: &Options,
+    net: net::Options,
+    credentials: registry::Credentials,
+    reporter: Arc<dyn Reporter>,
+) -> Result<plan::Bases, Error> {
+    // Nothing passes through: only configs are read.
+    let settings = registry::Options { net, ..registry::Options::new(PathBuf::new()) };
+    let client = registry::Client::new(settings, credentials, Arc::clone(&reporter)).map_err(Error::Registry)?;
+    let mut known = plan::Bases::new();
+    let mut asked = BTreeSet::new();
+    loop {
+        let wanted = plan::images_to_check(dockerfile, options, &known);
+        let new: BTreeSet<Key> = wanted.into_iter().filter(|key| asked.insert(key.clone())).collect();
+        if new.is_empty() {
+            return Ok(known);
+        }
+        let ask = |key: Key| {
+            let client = &client;
+            async move { (client.resolve(&key.0, &key.1).await, key) }
+        };
+        for (answer, key) in futures_util::future::join_all(new.into_iter().map(ask)).await {
+            let config = answer.map(|found| (found.digest, ImageConfig::parse(&found.config)));
+            match config {
+                Ok((digest, Ok(config))) => drop(known.insert(key, BaseImage { digest, config })),
+                Ok((_, Err(error))) => reporter.warn(format!("{} is not looked into: {error}", key.0)),
+                Err(error) => reporter.warn(format!("{} is not looked into: {error}", key.0)),
+            }
+        }
+    }
 }
 
 async fn resolve_all(

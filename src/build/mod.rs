@@ -48,6 +48,7 @@ use crate::ssh::Agent;
 use crate::store::{BuildDirectory, Store};
 use crate::{fetch, metadata, net, registry, sandbox, ssh};
 
+pub use bases::configs_to_check;
 pub use check::ignored_sources;
 pub use copy::CopyError;
 pub use error::{Error, StepError};
@@ -385,6 +386,9 @@ fn finish_image(request: &BuildRequest, site: &Site, result: &StageResult) -> cr
     let created =
         request.source_date_epoch.map(stage::rfc3339).or(last).unwrap_or_else(|| stage::rfc3339(site.now));
     builder.created(created);
+    if let Some(epoch) = request.source_date_epoch {
+        builder.clamp_history(epoch);
+    }
     builder.annotations(request.annotations.iter().cloned().collect());
     builder.finish()
 }

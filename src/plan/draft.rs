@@ -123,13 +123,14 @@ impl Draft {
     fn settle(&mut self) {
         self.config.created = None;
         self.config.config.on_build.clear();
+        self.config.config.extra.clear();
         if self.complete && self.config.config.env_value("PATH").is_none() {
             self.config.config.set_env("PATH", DEFAULT_PATH);
             self.variables.set("PATH", DEFAULT_PATH);
         }
         let directory = &mut self.config.config.working_dir;
         if !directory.is_empty() {
-            *directory = super::path::join("/", directory);
+            *directory = super::path::workdir(directory, directory);
         }
     }
 

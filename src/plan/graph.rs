@@ -129,7 +129,7 @@ impl<'a> Graph<'a> {
                 image_triggers(triggers, node.ast.from.span, report)
             }
             Base::Stage(base) if source::replacement(options, self.nodes[*base].ast).is_none() => {
-                stage_triggers(self.nodes[*base].ast)
+                stage_triggers(self.nodes[*base].ast, node.ast.from.span, report)
             }
             _ => Vec::new(),
         };
@@ -284,16 +284,22 @@ fn image_triggers<'a>(triggers: &[String], from: Span, report: &mut Report) -> V
     commands
 }
 
-fn stage_triggers(base: &dockerfile::Stage) -> Vec<Command<'_>> {
-    let trigger = |instruction: &Instruction| matches!(instruction.kind, InstructionKind::Onbuild(..));
-    let triggers = base.instructions.iter().filter(|instruction| trigger(instruction));
-    triggers
-        .filter_map(|instruction| match &instruction.kind {
-            InstructionKind::Onbuild(_, inner) => Some(inner.as_ref()),
-            _ => None,
-        })
-        .map(|inner| Command { instruction: Cow::Borrowed(inner), triggered: true, place: None })
-        .collect()
+fn stage_triggers<'a>(base: &'a dockerfile::Stage, from: Span, report: &mut Report) -> Vec<Command<'a>> {
+    let mut commands = Vec::new();
+    for instruction in &base.instructions {
+        match &instruction.kind {
+            InstructionKind::Onbuild(_, Some(inner)) => {
+                let instruction = Cow::Borrowed(inner.as_ref());
+                commands.push(Command { instruction, triggered: true, place: None });
+            }
+            // It is wrong, which is said again where it counts.
+            InstructionKind::Onbuild(text, None) => {
+                commands.extend(image_triggers(std::slice::from_ref(text), from, report));
+            }
+            _ => {}
+        }
+    }
+    commands
 }
 
 /// Stage names compare without case.

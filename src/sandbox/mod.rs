@@ -56,6 +56,7 @@ pub use enter::{Entered, Storage, StorageKind, Wish, enter};
 pub use error::Error;
 pub use idmap::{IdMap, IdRange};
 pub use limit::Ulimit;
+pub use overlay::MOST_LOWERS;
 pub use refusal::Refusal;
 pub use rung::{Rung, UnknownRung};
 pub use spec::{Exit, MountSpec, OutputStream, Root, RunSpec};
