@@ -24,6 +24,8 @@ mod plan;
 mod scan;
 mod upper;
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -82,15 +84,20 @@ impl Rootfs {
         previous: Option<Self>,
     ) -> Result<Self, Error> {
         let stack = Stack::new(layers.iter().map(|layer| Arc::clone(&layer.index)).collect());
+        let missing = MOUNT_POINTS.into_iter().filter(|name| stack.get(Path::new(name)).is_none());
+        let missing: Vec<&str> = missing.collect();
         let trees: Vec<PathBuf> = layers.iter().map(|layer| layer.tree.clone()).collect();
         let mut before = Before::new(stack, trees);
-        let kind = match storage {
-            Storage::Overlay => upper::prepare(&before, scratch)?,
+        let (kind, writable) = match storage {
+            Storage::Overlay => (upper::prepare(&before, scratch)?, UPPER),
             Storage::Plain { .. } => {
                 merge::prepare(&mut before, scratch, previous)?;
-                Storing::Plain { snapshot: Snapshot::take(&scratch.join(ROOT))? }
+                (Storing::Plain { snapshot: Snapshot::take(&scratch.join(ROOT))? }, ROOT)
             }
         };
+        for name in missing {
+            make_mount_point(&scratch.join(writable).join(name))?;
+        }
         Ok(Self { before, scratch: scratch.to_owned(), key: key.clone(), kind })
     }
 
@@ -143,6 +150,15 @@ impl Rootfs {
             Storing::Plain { .. } => None,
         }
     }
+}
+
+/// What every RUN has mounts on. An image without them gets them with its first RUN,
+/// as with BuildKit; all other mount points leave no trace.
+const MOUNT_POINTS: [&str; 3] = ["dev", "proc", "sys"];
+
+fn make_mount_point(path: &Path) -> Result<(), Error> {
+    let made = fs::create_dir(path).and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(0o755)));
+    made.map_err(|source| Error::Write { path: path.to_owned(), source })
 }
 
 /// Names below the scratch directory.

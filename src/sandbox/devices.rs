@@ -125,6 +125,10 @@ fn mount_dev(rooted: &mut Rooted) -> io::Result<OwnedFd> {
         mounts::bind(&node, &open_path(&inside.join(name))?)?;
     }
     for (name, target) in LINKS {
+        // As runc does: not where the kernel has no /proc/kcore.
+        if name == "core" && !Path::new("/proc/kcore").exists() {
+            continue;
+        }
         symlink(target, inside.join(name))?;
     }
     mount_below(&inside, "shm", "tmpfs", INERT, &["mode=1777,size=65536k"])?;
