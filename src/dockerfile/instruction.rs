@@ -95,6 +95,7 @@ fn heredoc(body: &Body) -> Heredoc {
         name: body.opening.name.clone(),
         expand: body.opening.expand,
         strip_tabs,
+        raw: body.raw.clone(),
         content: if strip_tabs { without_tabs(&body.raw) } else { body.raw.clone() },
         span: body.span,
     }

@@ -130,7 +130,7 @@ impl Case {
     /// Replaces the answer in the case's file.
     pub(super) fn write_golden(&self, golden: &Picture) {
         let text = fs::read_to_string(&self.path).unwrap();
-        let before = text.find("\n-- buildkit").map_or(text.trim_end(), |at| &text[..at]);
+        let before = text.find("\n-- buildkit").map_or(text.trim_end_matches('\n'), |at| &text[..at]);
         fs::write(&self.path, format!("{before}\n{golden}")).unwrap();
     }
 }
