@@ -19,6 +19,7 @@ mod ladder;
 mod push;
 mod reproducible;
 mod secrets;
+mod single;
 mod support;
 
 use std::process::ExitCode;
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         push::trials(),
         reproducible::trials(),
         secrets::trials(),
+        single::trials(),
     ]
     .into_iter()
     .flatten()
