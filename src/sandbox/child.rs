@@ -21,6 +21,7 @@ use nix::sys::stat::{Mode, umask};
 use nix::unistd::{self, Gid, Uid};
 use rustix::fs::FileType;
 
+use super::limit::Ulimit;
 use super::message::{Failure, FailureKind, Message, send};
 use super::mounts::{self, INERT, open_path};
 use super::spec::{MountSpec, Root, RunSpec};
@@ -326,7 +327,17 @@ pub(super) fn set_surroundings(spec: &RunSpec) -> Result<(), Failure> {
         sys::loopback_up().map_err(|error| Failure::new("bring up", "lo", &error))?;
     }
     umask(Mode::from_bits_truncate(0o022));
-    limit_resources().map_err(|error| Failure::new("set the limits of", "the process", &error))
+    limit_resources().map_err(|error| Failure::new("set the limits of", "the process", &error))?;
+    spec.ulimits.iter().try_for_each(limit)
+}
+
+/// After the usual limits, which it may replace; while rights to raise one are there.
+fn limit(limit: &Ulimit) -> Result<(), Failure> {
+    limit.apply().map_err(|error| {
+        let errno = error.raw_os_error().unwrap_or(libc::EPERM);
+        let path = limit.to_string().into();
+        Failure { kind: FailureKind::Limit, action: limit.highest(), path, errno }
+    })
 }
 
 /// The usual 1024 open files (the stub may have raised it), and no core file:

@@ -63,6 +63,20 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// A limit that this process may not set.
+    #[error(
+        "the limit `{limit}` cannot be set: at most {highest} can be had here, and only the machine's own root \
+         raises it (ask for less, or start the build container with a higher one)"
+    )]
+    Limit {
+        /// As asked for, with both values.
+        limit: String,
+        /// The hard limit of the builder.
+        highest: String,
+        /// What the kernel answered.
+        #[source]
+        source: io::Error,
+    },
     /// A read-only mount that was written to, found after the RUN.
     #[error("`{target}` is mounted read-only, and the RUN changed `{path}` in it")]
     ReadOnlyChanged {

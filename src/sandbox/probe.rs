@@ -20,7 +20,8 @@ pub(super) const RUN_NAMESPACES: libc::c_int =
     libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
 
 /// What a RUN can do without.
-const OPTIONAL: [Attempt; 4] = [Attempt::Overlay, Attempt::Proc, Attempt::Network, Attempt::Hostname];
+const OPTIONAL: [Attempt; 5] =
+    [Attempt::Overlay, Attempt::Proc, Attempt::Network, Attempt::Hostname, Attempt::Chroot];
 
 /// For which rung is tried: they ask for slightly different things.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,7 +132,8 @@ fn try_all(scratch: &Path, trial: Trial, report: &mut Report) {
         && {
             report.note(Attempt::Proc, try_proc(&root.join("proc")));
             change_root(&root, trial, report)
-        };
+        }
+        && report.note(Attempt::Chroot, unistd::chroot("/").map_err(io::Error::from));
 }
 
 fn bind_root(root: &Path) -> io::Result<()> {
