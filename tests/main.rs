@@ -22,6 +22,7 @@ mod ladder;
 mod push;
 mod reproducible;
 mod secrets;
+mod single;
 mod ssh;
 mod support;
 
@@ -49,6 +50,7 @@ fn main() -> ExitCode {
         push::trials(),
         reproducible::trials(),
         secrets::trials(),
+        single::trials(),
         ssh::trials(),
     ]
     .into_iter()
