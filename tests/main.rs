@@ -7,6 +7,7 @@
 
 mod add;
 mod architecture;
+mod around;
 mod bad_input;
 mod build;
 mod cache;
@@ -14,12 +15,14 @@ mod cli;
 mod contexts;
 mod differential;
 mod fuzz;
+mod graph;
 mod interrupt;
 mod judge;
 mod ladder;
 mod push;
 mod reproducible;
 mod secrets;
+mod ssh;
 mod support;
 
 use std::process::ExitCode;
@@ -31,12 +34,14 @@ fn main() -> ExitCode {
     let trials: Vec<Trial> = [
         add::trials(),
         architecture::trials(),
+        around::trials(),
         bad_input::trials(),
         build::trials(),
         cache::trials(),
         cli::trials(),
         differential::trials(),
         fuzz::trials(),
+        graph::trials(),
         contexts::trials(),
         interrupt::trials(),
         judge::trials(),
@@ -44,6 +49,7 @@ fn main() -> ExitCode {
         push::trials(),
         reproducible::trials(),
         secrets::trials(),
+        ssh::trials(),
     ]
     .into_iter()
     .flatten()

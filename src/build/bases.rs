@@ -31,8 +31,12 @@ impl Bases {
         self.chains.get(key).cloned().unwrap_or_default()
     }
 
-    fn add(&mut self, key: Key, resolved: Resolved) -> Result<(), Error> {
-        let (config, chain) = unpack_resolved(&key.0, &resolved)?;
+    fn add(&mut self, key: Key, resolved: Resolved, is_here: bool) -> Result<(), Error> {
+        let (config, mut chain) = unpack_resolved(&key.0, &resolved)?;
+        if is_here {
+            // No registry has its layers; the store does.
+            chain.0.iter_mut().for_each(|layer| layer.origin = None);
+        }
         self.configs.insert(key.clone(), BaseImage { digest: resolved.digest, config });
         self.chains.insert(key, chain);
         Ok(())
@@ -69,6 +73,7 @@ pub(super) async fn plan(
     dockerfile: &Dockerfile,
     options: &Options,
     client: &registry::Client,
+    layouts: &BTreeMap<Reference, Resolved>,
     reporter: &Arc<dyn Reporter>,
 ) -> Result<(BuildPlan, Bases), Error> {
     let mut bases = Bases::default();
@@ -80,10 +85,16 @@ pub(super) async fn plan(
         if missing.is_empty() {
             break;
         }
+        let (here, missing): (Vec<Key>, Vec<Key>) =
+            missing.into_iter().partition(|key| layouts.contains_key(&key.0));
+        for key in here {
+            let resolved = layouts[&key.0].clone();
+            bases.add(key, resolved, true)?;
+        }
         let place = |key: &Key| outline.places.get(key).map(|span| asking_line(&key.0, *span, dockerfile));
         for (key, resolved) in resolve_all(missing, client, &place).await? {
             reporter.info(format!("{} is {}", key.0, resolved.digest));
-            bases.add(key, resolved)?;
+            bases.add(key, resolved, false)?;
         }
     }
     let (plan, warnings) = plan::resolve(dockerfile, options, &bases.configs)

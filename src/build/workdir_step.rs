@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::copy_step;
 use super::error::StepError;
 use super::material::blocking;
 use super::stage::{Made, Work};
@@ -18,7 +17,7 @@ pub(super) async fn make(work: &Work, op: &WorkdirOp) -> Result<Made, StepError>
     let exists = resolved.found.as_ref().is_some_and(|found| found.entry.kind.is_directory());
     let (uid, gid) = match exists || op.user.is_empty() {
         true => (0, 0),
-        false => copy_step::accounts_of(work, &work.chain).await?.owner(&op.user),
+        false => work.site.materials.accounts(&work.chain).await?.owner(&op.user),
     };
     let mut writer = work.writer()?;
     let now = work.site.epoch.unwrap_or(work.site.now);

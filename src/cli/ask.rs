@@ -101,6 +101,7 @@ pub(super) fn of_check(arguments: &CheckArguments) -> Result<(), Failure> {
         default_labels: Vec::new(),
         proxy_args: Vec::new(),
         network: Network::Default,
+        host_network: true,
     };
     for text in &arguments.build_args {
         match text.split_once('=') {

@@ -2,7 +2,7 @@
 
 use super::globals::Globals;
 use super::graph::{Base, Node, same};
-use super::options::{NamedContext, Options};
+use super::options::Options;
 use super::report::Report;
 use super::scope::expand;
 use super::{check, source};
@@ -75,10 +75,9 @@ impl<'a> FromLine<'a, '_> {
     }
 
     fn base(&self, ast: &dockerfile::Stage, image: &str, report: &mut Report) -> Base {
-        match source::replacement(self.options, ast) {
-            Some((_, NamedContext::Image(reference))) => return Base::Image(reference.clone()),
-            Some((name, _)) => return Base::Replaced(name.to_owned()),
-            None => {}
+        if let Some((name, context)) = source::replacement(self.options, ast) {
+            let files = || Base::Replaced(name.to_owned());
+            return source::image_of(name, context).map_or_else(files, on_image);
         }
         // Stages are kept in lower case, and here nothing else finds them.
         let earlier =
@@ -98,8 +97,15 @@ impl<'a> FromLine<'a, '_> {
         };
         match source::for_image(self.options, &reference) {
             None => Base::Image(reference),
-            Some((_, NamedContext::Image(other))) => Base::Image(other.clone()),
-            Some((name, _)) => Base::Unsupported(name.to_owned()),
+            Some((name, context)) => {
+                let files = || Base::Context(name.to_owned());
+                source::image_of(name, context).map_or_else(files, on_image)
+            }
         }
     }
+}
+
+/// `docker-image://scratch` is no image.
+fn on_image(reference: Reference) -> Base {
+    if source::is_scratch(&reference) { Base::Scratch } else { Base::Image(reference) }
 }

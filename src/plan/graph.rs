@@ -59,11 +59,11 @@ pub(super) enum Base {
     Scratch,
     Stage(usize),
     Image(Reference),
-    /// A `--build-context` that is no image has the stage's name and stands in for it:
-    /// it can be read from, not built on.
+    /// A `--build-context` that is no image has the stage's name and stands in for it,
+    /// with all it does.
     Replaced(String),
-    /// A `--build-context` that is no image has the base's name.
-    Unsupported(String),
+    /// A `--build-context` that is no image has the base's name: its files on scratch.
+    Context(String),
     /// The FROM line is wrong, which is said.
     Broken,
 }
@@ -147,8 +147,10 @@ impl<'a> Graph<'a> {
             if !self.needed.insert(index) {
                 continue;
             }
-            if let Base::Stage(base) = self.nodes[index].base {
-                waiting.push(base);
+            match &self.nodes[index].base {
+                Base::Stage(base) => waiting.push(*base),
+                Base::Replaced(name) | Base::Context(name) => drop(self.contexts.insert(name.clone())),
+                Base::Scratch | Base::Image(_) | Base::Broken => {}
             }
             for (place, word) in froms(&self.nodes[index].commands) {
                 let mut say = |diagnostic: Diagnostic| {
@@ -198,7 +200,7 @@ impl<'a> Graph<'a> {
             return Err(error(format!("`from={name}` is {which}; only earlier stages can be read")));
         }
         match &self.nodes[stage].base {
-            Base::Replaced(context) => source::context(options, context, *span),
+            Base::Replaced(context) => Ok(source::context(options, context)),
             _ => Ok(Source::Stage(stage)),
         }
     }

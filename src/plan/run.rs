@@ -114,7 +114,15 @@ fn network(options: &Options, word: Option<&Word>, report: &mut Report) -> Optio
     let Some(word) = word else { return Some(options.network) };
     match word.text.as_str() {
         "default" => Some(options.network),
-        "host" => Some(Network::Host),
+        "host" if options.host_network => Some(Network::Host),
+        "host" => {
+            let message =
+                "`--network=host` needs the entitlement `network.host`, which this build does not have";
+            let hint = "allow it with `--allow network.host` or `--network host`, or leave `--network=host` out: \
+                        RUN has the builder's network anyway";
+            report.push(Diagnostic::error(word.span, message).with_hint(hint));
+            None
+        }
         "none" => Some(Network::None),
         other => {
             let hint = "expected `default`, `none` or `host`";

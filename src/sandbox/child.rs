@@ -21,11 +21,12 @@ use nix::sys::stat::{Mode, umask};
 use nix::unistd::{self, Gid, Uid};
 use rustix::fs::FileType;
 
+use super::limit::Ulimit;
 use super::message::{Failure, FailureKind, Message, send};
 use super::mounts::{self, INERT, open_path};
 use super::spec::{MountSpec, Root, RunSpec};
 use super::target::{Rooted, Stub, Want, file_type};
-use super::{copy, devices, filter, overlay, sys};
+use super::{copy, devices, filter, overlay, single, sys};
 
 /// What Docker leaves to a container; a RUN has no more on any rung.
 pub(super) const CAPABILITIES: [Capability; 14] = [
@@ -48,11 +49,20 @@ pub(super) const CAPABILITIES: [Capability; 14] = [
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Becomes the program of `spec`, or tells `channel` why not. `lifeline` is at
-/// its end once the stub is gone.
-pub(super) fn become_program(spec: &RunSpec, mut channel: UnixStream, lifeline: &PipeReader) -> ! {
-    let failure = match prepare(spec, lifeline) {
+/// its end once the stub is gone. With a `handover` owners and users are kept
+/// by a supervisor, which gets the listener over it.
+pub(super) fn become_program(
+    spec: &RunSpec,
+    mut channel: UnixStream,
+    lifeline: &PipeReader,
+    handover: Option<UnixStream>,
+) -> ! {
+    let failure = match prepare(spec, lifeline, handover.is_some()) {
         Ok(stubs) => match send(&mut channel, &Message::Stubs(stubs)) {
-            Ok(()) => execute(spec),
+            Ok(()) => match handover.as_ref().map_or(Ok(()), single::hand_over) {
+                Ok(()) => execute(spec),
+                Err(failure) => failure,
+            },
             Err(error) => Failure::new("report to", "the builder", &error),
         },
         Err(failure) => failure,
@@ -62,7 +72,7 @@ pub(super) fn become_program(spec: &RunSpec, mut channel: UnixStream, lifeline: 
     sys::exit_now(125)
 }
 
-fn prepare(spec: &RunSpec, lifeline: &PipeReader) -> Result<Vec<Stub>, Failure> {
+fn prepare(spec: &RunSpec, lifeline: &PipeReader, one_id: bool) -> Result<Vec<Stub>, Failure> {
     let (root, stubs) = build_root(spec)?;
     move_into(&root).map_err(|error| Failure::new("change the root to", "/", &error))?;
     drop(root);
@@ -70,7 +80,11 @@ fn prepare(spec: &RunSpec, lifeline: &PipeReader) -> Result<Vec<Stub>, Failure> 
     make_directory(spec).map_err(|error| Failure::new("make the directory", &spec.cwd, &error))?;
     unistd::chdir(&spec.cwd)
         .map_err(|errno| Failure::new("change to directory", &spec.cwd, &errno.into()))?;
-    take_rights(spec)?;
+    if one_id {
+        single::take_rights()?
+    } else {
+        take_rights(spec)?
+    }
     detach(lifeline).map_err(|error| Failure::new("detach", "the process", &error))?;
     Ok(stubs)
 }
@@ -151,7 +165,7 @@ impl Bench {
                 let MountSpec::File { content, target, mode, uid, gid } = mount else { return Ok(None) };
                 let made = self.file(&format!("secret-{number}"), content.expose(), *mode);
                 let owned = made.and_then(|(fd, path)| {
-                    chown(&path, Some(*uid), Some(*gid))?;
+                    single::own(&path, (*uid, *gid), spec.record_key.as_ref())?;
                     // chown clears setuid bits only, but say it once more.
                     fs::set_permissions(&path, fs::Permissions::from_mode(mode & 0o7777))?;
                     Ok(fd)
@@ -294,7 +308,7 @@ fn make_directory(spec: &RunSpec) -> io::Result<()> {
         match fs::create_dir(directory) {
             Ok(()) => {
                 fs::set_permissions(directory, fs::Permissions::from_mode(0o755))?;
-                chown(directory, Some(spec.uid), Some(spec.gid))?;
+                single::own(directory, (spec.uid, spec.gid), spec.record_key.as_ref())?;
             }
             // What is there and no directory is for chdir to say.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
@@ -313,7 +327,17 @@ pub(super) fn set_surroundings(spec: &RunSpec) -> Result<(), Failure> {
         sys::loopback_up().map_err(|error| Failure::new("bring up", "lo", &error))?;
     }
     umask(Mode::from_bits_truncate(0o022));
-    limit_resources().map_err(|error| Failure::new("set the limits of", "the process", &error))
+    limit_resources().map_err(|error| Failure::new("set the limits of", "the process", &error))?;
+    spec.ulimits.iter().try_for_each(limit)
+}
+
+/// After the usual limits, which it may replace; while rights to raise one are there.
+fn limit(limit: &Ulimit) -> Result<(), Failure> {
+    limit.apply().map_err(|error| {
+        let errno = error.raw_os_error().unwrap_or(libc::EPERM);
+        let path = limit.to_string().into();
+        Failure { kind: FailureKind::Limit, action: limit.highest(), path, errno }
+    })
 }
 
 /// The usual 1024 open files (the stub may have raised it), and no core file:

@@ -51,6 +51,7 @@ pub(super) enum FailureKind {
     Prepare,
     TooManyLowers(usize),
     Network,
+    Limit,
     NotFound,
     NotExecutable,
 }
@@ -69,6 +70,7 @@ impl Failure {
             FailureKind::Prepare => Error::Prepare { action: self.action, path: self.path, source },
             FailureKind::TooManyLowers(count) => Error::TooManyLowers { count },
             FailureKind::Network => Error::NoNetworkNamespace { source },
+            FailureKind::Limit => Error::Limit { limit: program(), highest: self.action, source },
             FailureKind::NotFound => Error::NotFound { program: program() },
             FailureKind::NotExecutable => Error::NotExecutable { program: program(), source },
         }
@@ -205,6 +207,7 @@ pub(super) struct Order {
     resolv_conf: Bytes,
     network_none: bool,
     scripts: Vec<(String, Bytes)>,
+    ulimits: Vec<String>,
     record_key: Option<[u8; 32]>,
 }
 
@@ -240,6 +243,7 @@ impl Order {
             resolv_conf: Bytes(spec.resolv_conf.clone()),
             network_none: spec.network_none,
             scripts: spec.scripts.iter().map(|(name, body)| (name.clone(), Bytes(body.clone()))).collect(),
+            ulimits: spec.ulimits.iter().map(ToString::to_string).collect(),
             record_key: spec.record_key.as_ref().map(|key| *key.as_bytes()),
         }
     }
@@ -267,6 +271,8 @@ impl Order {
             resolv_conf: self.resolv_conf.0,
             network_none: self.network_none,
             scripts: self.scripts.into_iter().map(|(name, body)| (name, body.0)).collect(),
+            // Both ends are this program, and limits print as they are read.
+            ulimits: self.ulimits.iter().filter_map(|limit| limit.parse().ok()).collect(),
             record_key: self.record_key.map(Key::from_bytes),
         }
     }
@@ -350,6 +356,7 @@ mod tests {
             resolv_conf: vec![2],
             network_none: true,
             scripts: vec![("EOF".to_owned(), vec![0x80])],
+            ulimits: vec!["core=-1".parse().unwrap()],
             record_key: Some(Key::from_bytes([1; 32])),
         };
         let mut frame = Vec::new();

@@ -18,12 +18,12 @@ use nix::sys::wait::WaitStatus;
 use nix::unistd::{self, Pid};
 
 use super::child::become_program;
-use super::chroot;
 use super::message::{Failure, FailureKind, Message, Order, receive, send};
 use super::probe::RUN_NAMESPACES;
 use super::spec::{Exit, RunSpec};
 use super::supervise::Signals;
 use super::sys::{self, Side};
+use super::{chroot, single};
 
 /// What the stub is called, and its only argument.
 pub(super) const NAME: &str = "coracle-run";
@@ -35,6 +35,7 @@ pub(super) const MARKER: &str = "--coracle-run-stub";
 pub fn stub(arguments: &[OsString]) -> Option<u8> {
     match arguments {
         [name, marker] if name == NAME && marker == MARKER => Some(carry(carry_order)),
+        [name, marker] if name == NAME && marker == single::MARKER => Some(carry(carry_with_identity)),
         [name, marker] if name == NAME && marker == chroot::MARKER => Some(carry(chroot::carry_order)),
         _ => None,
     }
@@ -51,23 +52,45 @@ fn carry(order: fn(&mut UnixStream) -> Result<Exit, Failure>) -> u8 {
 }
 
 fn carry_order(channel: &mut UnixStream) -> Result<Exit, Failure> {
+    carry_namespaces(channel, |_| Ok(None))
+}
+
+/// Where one id exists: a supervisor beside the RUN keeps owners and users.
+fn carry_with_identity(channel: &mut UnixStream) -> Result<Exit, Failure> {
+    carry_namespaces(channel, |spec| {
+        let prepared = single::Supervision::prepare(spec);
+        prepared.map(Some).map_err(|error| Failure::new("prepare", "the supervisor", &error))
+    })
+}
+
+fn carry_namespaces(
+    channel: &mut UnixStream,
+    supervision: impl FnOnce(&mut RunSpec) -> Result<Option<single::Supervision>, Failure>,
+) -> Result<Exit, Failure> {
     let order: Order =
         receive(channel).map_err(|error| Failure::new("read", "the order of the builder", &error))?;
     let builder = Pid::from_raw(order.builder);
     let (signals, lifeline, tether) =
         settle(builder).map_err(|error| Failure::new("set up", "the process", &error))?;
-    let spec = order.into_spec();
+    let mut spec = order.into_spec();
+    let supervision = supervision(&mut spec)?;
     let child = match clone_for(&spec)? {
         Side::Child => {
             drop(tether);
+            let handover = supervision.map(single::Supervision::into_childs_end);
             let channel = channel.try_clone();
             match channel {
-                Ok(channel) => become_program(&spec, channel, &lifeline),
+                Ok(channel) => become_program(&spec, channel, &lifeline, handover),
                 Err(_) => sys::exit_now(125),
             }
         }
         Side::Parent(child) => child,
     };
+    let supervised = supervision.map_or(Ok(()), |supervision| supervision.start(&spec));
+    if supervised.is_err() {
+        // It may be dead already.
+        let _ = kill(child, Signal::SIGKILL);
+    }
     drop((spec, lifeline));
     let status = signals.wait_for(child, &mut |_, _| {
         // Asked to end, by the builder or by its death: pid 1 takes all with
@@ -75,6 +98,7 @@ fn carry_order(channel: &mut UnixStream) -> Result<Exit, Failure> {
         let _ = kill(child, Signal::SIGKILL);
     });
     drop(tether);
+    supervised.map_err(|error| Failure::new("start", "the supervisor", &error))?;
     match status {
         Ok(WaitStatus::Signaled(_, signal, _)) => Ok(Exit::Signal(signal as i32)),
         Ok(WaitStatus::Exited(_, code)) => Ok(Exit::Code(code)),

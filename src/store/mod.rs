@@ -11,7 +11,7 @@
 //! <root>/trees/<map>/<hex>  unpacked trees; owners on disk depend on the id map
 //! <root>/contexts/<hex>     stat index of a context, by its path
 //! <root>/cache/<hex>        step key → its result; URL → what was there
-//! <root>/mounts/<hex>/      cache mounts, by id
+//! <root>/mounts/<hex>/      cache mounts, by id; <hex>.lock, and <hex>.lent while moved into a RUN
 //! <root>/builds/<id>/       unfinished; <id>.lock is held while its build lives
 //! <root>/.probe-<id>/       the sandbox makes and sweeps it
 //! ```
@@ -26,6 +26,7 @@ mod builds;
 mod cache;
 mod error;
 mod images;
+mod lent;
 mod locate;
 mod remove;
 mod usage;
@@ -89,6 +90,10 @@ impl Store {
         create_directory(&trees)?;
         let store = Self { root: root.to_owned(), trees, _lock: lock };
         store.publish("oci-layout", images::LAYOUT)?;
+        if lent::is_any(&store.root.join("mounts")) {
+            let _lock = store.small_lock()?;
+            lent::bring_back_all(&store.root)?;
+        }
         builds::sweep(&store.root.join("builds"));
         Ok(store)
     }
@@ -149,15 +154,23 @@ impl Store {
         }
     }
 
-    /// Takes the cache mount `id` for one user; `None` when another has it.
+    /// Takes the cache mount `id` for one user; `None` when another has it. If
+    /// its last user was killed with it, it is brought back first.
     ///
     /// # Errors
-    /// When the lock cannot be made.
+    /// When the lock cannot be made, or the cache not be brought back.
     pub fn mount_lock(&self, id: &str) -> Result<Option<MountLock>, Error> {
-        let path = self.root.join("mounts").join(format!("{}.lock", Digest::of(id).hex()));
+        let (mounts, name) = (self.root.join("mounts"), Digest::of(id).hex().to_owned());
+        let path = mounts.join(&name).with_extension("lock");
         let lock = lock_file(&path)?;
-        let taken = try_lock(&lock, FlockOperation::NonBlockingLockExclusive, &path)?;
-        Ok(taken.then_some(MountLock { _lock: lock }))
+        if !try_lock(&lock, FlockOperation::NonBlockingLockExclusive, &path)? {
+            return Ok(None);
+        }
+        if lent::is_any(&mounts) {
+            let _lock = self.small_lock()?;
+            lent::bring_back_one(&self.root, name.as_ref())?;
+        }
+        Ok(Some(MountLock { _lock: lock }))
     }
 
     /// The key that authenticates records on inodes: 32 random bytes, made once.

@@ -285,6 +285,10 @@ fn images_are_named_in_the_index() {
         assert_eq!(index["manifests"][0]["annotations"][key], "docker.io/library/debian:latest");
     }
 
+    store.name_drop(&one).unwrap();
+    store.name_drop(&one).unwrap();
+    assert_eq!((digest(&one), digest(&two)), (None, Some(first.digest())));
+
     for torn in ["", "{", "[]", r#"{"manifests":3}"#] {
         fs::write(root.join("index.json"), torn).unwrap();
         assert_eq!(store.images().unwrap(), []);

@@ -83,7 +83,8 @@ fn supervise(spec: &RunSpec, handover: &UnixStream) -> Result<(), Failure> {
     }
 }
 
-fn receive_descriptor(channel: &UnixStream) -> io::Result<Option<OwnedFd>> {
+/// What came over `channel`; nothing if its other end closed.
+pub(in crate::sandbox) fn receive_descriptor(channel: &UnixStream) -> io::Result<Option<OwnedFd>> {
     use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
     let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);

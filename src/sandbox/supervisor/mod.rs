@@ -8,12 +8,14 @@
 //! those of the real /proc. It also makes device nodes as placeholders with a
 //! record, and refuses a second chroot.
 //!
-//! Which of this is done is said by [`Parts`], so that other rungs may use it
-//! with other parts.
+//! Which of this is done is said by [`Parts`]. Who the callers are and whom files
+//! belong to, where only one id exists, is another [`Part`]: [`identity`]. The
+//! first part that knows an answer gives it.
 
 mod calls;
 mod devices;
 mod filter;
+mod identity;
 mod listing;
 mod open;
 mod proc;
@@ -38,6 +40,9 @@ use super::spec::{MountSpec, RunSpec};
 use crate::metadata::Key;
 use task::Memories;
 use walk::{Served, Tree};
+
+pub(super) use identity::Identity;
+pub(super) use identity::{FIRST as FIRST_SLACK, slack, slack_path};
 
 /// Which parts are switched on, and what they need.
 pub(super) struct Parts {
@@ -84,16 +89,30 @@ const THREADS: usize = 4;
 /// # Errors
 /// When the tree cannot be opened.
 pub(super) fn start(listener: OwnedFd, parts: Parts) -> io::Result<()> {
-    raw::wake_in_turn(listener.as_fd());
-    let service = Arc::new(Service {
+    let listener = Arc::new(listener);
+    let service = Service {
         tree: tree(&parts)?,
-        listener,
+        listener: Arc::clone(&listener),
         record_key: parts.record_key,
         memories: Memories::default(),
-    });
+    };
+    serve(listener, vec![Box::new(service)])
+}
+
+/// Serves `listener` with `identity` alone.
+///
+/// # Errors
+/// When no threads can be had.
+pub(super) fn start_identity(listener: OwnedFd, identity: Identity) -> io::Result<()> {
+    serve(Arc::new(listener), vec![Box::new(identity)])
+}
+
+fn serve(listener: Arc<OwnedFd>, parts: Vec<Box<dyn Part>>) -> io::Result<()> {
+    raw::wake_in_turn(listener.as_fd());
+    let office = Arc::new(Office { listener, parts });
     for _ in 0..THREADS {
-        let service = Arc::clone(&service);
-        thread::Builder::new().name("supervisor".to_owned()).spawn(move || service.serve())?;
+        let office = Arc::clone(&office);
+        thread::Builder::new().name("supervisor".to_owned()).spawn(move || office.serve())?;
     }
     Ok(())
 }
@@ -120,6 +139,17 @@ pub(super) fn install() -> io::Result<OwnedFd> {
     raw::install_listener(&filter::program())
 }
 
+/// Likewise, with the filter of [`Identity`].
+pub(super) fn install_identity() -> io::Result<OwnedFd> {
+    raw::install_listener(&identity::program())
+}
+
+/// One of the things a supervisor does.
+trait Part: Send + Sync {
+    /// `None`: another part may know, or else the kernel.
+    fn answer(&self, listener: &OwnedFd, notification: &Notification) -> Option<Answer>;
+}
+
 /// What one answer is.
 enum Answer {
     /// The kernel does the call itself.
@@ -142,13 +172,25 @@ impl Answer {
 }
 
 struct Service {
-    listener: OwnedFd,
+    listener: Arc<OwnedFd>,
     tree: Tree,
     record_key: Option<Key>,
     memories: Memories,
 }
 
-impl Service {
+impl Part for Service {
+    fn answer(&self, _: &OwnedFd, notification: &Notification) -> Option<Answer> {
+        Some(self.answer(notification))
+    }
+}
+
+/// Takes calls, asks the parts in turn, and answers.
+struct Office {
+    listener: Arc<OwnedFd>,
+    parts: Vec<Box<dyn Part>>,
+}
+
+impl Office {
     fn serve(&self) {
         while self.wait() {
             let notification = match raw::next_notification(self.listener.as_fd()) {
@@ -157,7 +199,8 @@ impl Service {
                 Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EINTR)) => continue,
                 Err(_) => return,
             };
-            let answer = self.answer(&notification);
+            let known = self.parts.iter().find_map(|part| part.answer(&self.listener, &notification));
+            let answer = known.unwrap_or(Answer::GoOn);
             // A caller that was killed meanwhile wants no answer.
             let _ = self.give(&notification, answer);
         }
