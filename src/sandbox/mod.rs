@@ -58,6 +58,7 @@ pub use enter::{Entered, Storage, StorageKind, Wish, enter};
 pub use error::Error;
 pub use idmap::{IdMap, IdRange};
 pub use limit::Ulimit;
+pub use overlay::MOST_LOWERS;
 pub use protections::{Protection, Protections};
 pub use refusal::Refusal;
 pub use rung::{Rung, UnknownRung};
