@@ -1,6 +1,6 @@
 # Every functional check.
 FROM BASE AS checked
-ENV DEBIAN_FRONTEND=noninteractive
+ENV DEBIAN_FRONTEND=noninteractive PYTHONDONTWRITEBYTECODE=1
 RUN --mount=type=bind,source=apt,target=/apt --mount=type=bind,source=functional,target=/functional APT_CONFIG=/apt/conf sh /functional/packages.sh && sh /apt/clean
 RUN --mount=type=bind,source=functional,target=/functional sh /functional/whiteouts.sh make
 RUN --mount=type=bind,source=functional,target=/functional sh /functional/whiteouts.sh remove
