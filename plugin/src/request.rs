@@ -298,7 +298,11 @@ fn below(reader: &mut Reader<'_>, context: ContextSource) -> ContextSource {
 /// up here: first where docker would, in the working directory.
 fn dockerfile(files: &dyn Files, named: Option<&str>, context: &ContextSource) -> DockerfileSource {
     if let Some(path) = named {
-        return DockerfileSource::Path(PathBuf::from(path));
+        let is_address = ["https://", "http://"].iter().any(|scheme| path.starts_with(scheme));
+        return match is_address {
+            true => DockerfileSource::Remote(path.to_owned()),
+            false => DockerfileSource::Path(PathBuf::from(path)),
+        };
     }
     let ContextSource::Directory(context) = context else { return DockerfileSource::Default };
     let here = |name: &str| files.is_file(Path::new(name));

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use super::layout::LayoutError;
 use super::quota::DiskQuota;
 use super::request::ErrorKind;
 use super::{copy, identity};
@@ -45,6 +46,9 @@ pub enum Error {
         #[source]
         source: Box<fetch::Error>,
     },
+    /// A Dockerfile from elsewhere.
+    #[error("cannot fetch the Dockerfile")]
+    FetchDockerfile(#[source] Box<fetch::Error>),
     /// A build context that is an archive.
     #[error("cannot unpack the build context `{name}`")]
     Archive {
@@ -53,6 +57,15 @@ pub enum Error {
         /// Why.
         #[source]
         source: layer::Error,
+    },
+    /// A build context that is an image in a directory.
+    #[error("cannot take the build context `{name}` from its OCI layout")]
+    Layout {
+        /// Its name.
+        name: String,
+        /// Why.
+        #[source]
+        source: Box<LayoutError>,
     },
     /// The registry client cannot be set up: proxies, CA files, host names.
     #[error("the registry client cannot be set up")]
@@ -238,7 +251,9 @@ impl Error {
             }
             Self::Context(_)
             | Self::Fetch { .. }
+            | Self::FetchDockerfile(_)
             | Self::Archive { .. }
+            | Self::Layout { .. }
             | Self::BadBase { .. }
             | Self::Assemble(_) => ErrorKind::Build,
             Self::Pull { source, .. } => registry_kind(source, ErrorKind::Build),

@@ -11,11 +11,11 @@ use super::tree::LayersTree;
 use crate::image::{Digest, Hasher};
 use crate::plan::{Mount, Network, RunOp, SecretMount};
 use crate::progress::{Event, Reporter, StepId, Stream};
-use crate::sandbox::{MountSpec, OutputStream, Root, RunSpec, Ulimit};
+use crate::sandbox::{MountSpec, OutputStream, Protections, Root, RunSpec, Ulimit};
 use crate::secret::Secret;
 use crate::ssh::Agent;
 
-/// `HOSTNAME` of every RUN, as in BuildKit.
+/// The host's name in a RUN, as in BuildKit.
 const HOSTNAME: &str = "buildkitsandbox";
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// How many of its last lines a failing step repeats.
@@ -33,7 +33,7 @@ pub(super) struct Surroundings {
     /// Bytes that /dev/shm may hold.
     pub(super) shm_size: Option<u64>,
     pub(super) ulimits: Vec<Ulimit>,
-    /// Instead of [`HOSTNAME`].
+    /// The build argument `BUILDKIT_SANDBOX_HOSTNAME`, instead of [`HOSTNAME`].
     pub(super) hostname: Option<String>,
 }
 
@@ -95,6 +95,7 @@ pub(super) fn spec(
         scripts: op.scripts.iter().map(|(name, text)| (name.clone(), text.clone().into_bytes())).collect(),
         ulimits: surroundings.ulimits.clone(),
         record_key: None,
+        protections: Protections::default(),
     })
 }
 
@@ -137,7 +138,6 @@ fn environment(
         set("SSH_AUTH_SOCK", socket.into(), false);
     }
     set("PATH", DEFAULT_PATH.into(), false);
-    set("HOSTNAME", surroundings.hostname().into(), false);
     set("HOME", identity.home.clone().into(), false);
     Ok(environment)
 }

@@ -84,6 +84,9 @@ pub(super) struct Taken<T> {
     pub(super) diff_id: Digest,
 }
 
+/// Gets a file's real path, its size and its bytes.
+pub(super) type Keep<'a, T> = dyn FnMut(&Path, u64, &mut dyn Read) -> Result<T, Error> + 'a;
+
 /// Reads a tar once, and gives the bodies of the files that are `wanted` to
 /// `keep`, with their real path and size. A file of an archive must be there
 /// before a hard link to it.
@@ -92,7 +95,7 @@ pub(super) fn take<T: Clone>(
     media_type: &str,
     dialect: Dialect,
     wanted: &dyn Fn(&Path) -> bool,
-    keep: &mut dyn FnMut(&Path, u64, &mut dyn Read) -> Result<T, Error>,
+    keep: &mut Keep<'_, T>,
 ) -> Result<Taken<T>, Error> {
     let ((mut bodies, promoted, index), diff_id) = with_tar(blob, media_type, dialect, |tar| {
         let mut stream = TarStream::new(tar, dialect);
@@ -117,7 +120,7 @@ pub(super) fn take<T: Clone>(
             }
             builder.apply(item)?;
             for (gone, link) in builder.take_promoted() {
-                if let Some(body) = bodies.get(&gone).map(T::clone) {
+                if let Some(body) = bodies.get(&gone).cloned() {
                     bodies.insert(link.clone(), body);
                 }
                 promoted.push((gone, link));

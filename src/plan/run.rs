@@ -8,7 +8,7 @@ use super::graph::Source;
 use super::metadata::{command_line, in_shell};
 use super::op::{Mount, MountSource, Network, Op, RunOp};
 use super::report::Report;
-use super::{Options, history, mount};
+use super::{Options, history, mount, path};
 use crate::dockerfile::{CommandForm, Diagnostic, Heredoc, RunFlags, Word, is_sole_heredoc};
 
 /// Adds the step of a RUN.
@@ -32,7 +32,7 @@ pub(super) fn run(
         hidden_env: hidden(site.options, draft),
         argv,
         env,
-        cwd: draft.directory().to_owned(),
+        cwd: path::join("/", draft.directory()),
         user: draft.config.config.user.clone(),
         mounts,
         network: network?,

@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_OMIT};
 use rustix::io::Errno;
 
 use crate::layer::{Entry, Kind, is_bookkeeping};
@@ -31,6 +31,8 @@ pub(super) struct Disk {
 pub(super) struct Inspected {
     pub(super) what: What,
     pub(super) inode: u64,
+    /// When the inode was touched last: seconds, nanoseconds.
+    pub(super) changed: (i64, u32),
     /// Nothing of a lower directory shows through.
     pub(super) opaque: bool,
     /// It is, or was copied up from, a file with several names.
@@ -59,6 +61,11 @@ impl Disk {
         &self.key
     }
 
+    /// The root.
+    pub(super) fn root(&self) -> BorrowedFd<'_> {
+        self.root.as_fd()
+    }
+
     /// A directory of the tree, every component of its path a real directory.
     pub(super) fn directory(&self, path: &Path) -> io::Result<OwnedFd> {
         let mut at = self.root.try_clone()?;
@@ -83,7 +90,7 @@ impl Disk {
     /// One path, if it is there.
     pub(super) fn get(&self, path: &Path) -> Result<Option<Inspected>, Error> {
         if path.as_os_str().is_empty() {
-            return self.root(path).map(Some);
+            return self.inspect_root(path).map(Some);
         }
         let found = self.parent(path).map_err(Error::read::<io::Error>(path));
         match found {
@@ -97,7 +104,7 @@ impl Disk {
         }
     }
 
-    fn root(&self, path: &Path) -> Result<Inspected, Error> {
+    fn inspect_root(&self, path: &Path) -> Result<Inspected, Error> {
         let stat = rustix::fs::fstat(&self.root).map_err(Error::read(path))?;
         self.describe(&stat, Some(self.root.as_fd()), PathBuf::new(), Kind::Directory { opaque: false })
             .map_err(Error::read(path))
@@ -212,7 +219,8 @@ const FILE: OFlags = OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::NONBLO
 const HANDLE: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 fn without_entry(stat: &Stat, what: What) -> Inspected {
-    Inspected { what, inode: stat.st_ino, opaque: false, linked: false }
+    let changed = (stat.st_ctime, stat.st_ctime_nsec as u32);
+    Inspected { what, inode: stat.st_ino, changed, opaque: false, linked: false }
 }
 
 /// The record knows better than the inode.
@@ -278,4 +286,18 @@ fn value(inode: BorrowedFd<'_>, name: &[u8]) -> io::Result<Option<Vec<u8>>> {
         Err(Errno::NODATA | Errno::NOTSUP) => Ok(None),
         Err(errno) => Err(errno.into()),
     }
+}
+
+/// Does something in a directory and gives it its times back.
+pub(super) fn keeping_time(
+    directory: BorrowedFd<'_>,
+    work: impl FnOnce() -> io::Result<()>,
+) -> io::Result<()> {
+    let stat = rustix::fs::fstat(directory)?;
+    work()?;
+    let times = Timestamps {
+        last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
+        last_modification: Timespec { tv_sec: stat.st_mtime, tv_nsec: stat.st_mtime_nsec as _ },
+    };
+    Ok(rustix::fs::futimens(directory, &times)?)
 }

@@ -18,6 +18,7 @@ use nix::unistd::{self, Pid};
 use rustix::fs::{MemfdFlags, SealFlags};
 
 use super::message::{self, Message, Order};
+use super::protections::Protection;
 use super::spec::{Exit, OutputStream, Root, RunSpec};
 use super::stub::{MARKER, NAME};
 use super::{Error, Rung, Sandbox, mounts, target};
@@ -73,8 +74,12 @@ impl Sandbox for Namespaces {
     ) -> Result<Exit, Error> {
         // From here on a process of the same user can neither read the memory
         // and environment of the builder nor its descriptors (ptrace(2)).
-        prctl::set_dumpable(false).map_err(|errno| during("hide the builder's memory")(errno.into()))?;
-        let program = self.program()?;
+        prctl::set_dumpable(!spec.protections.keep(Protection::Undumpable))
+            .map_err(|errno| during("hide the builder's memory")(errno.into()))?;
+        let program = match spec.protections.keep(Protection::SealedProgram) {
+            true => self.program()?,
+            false => Arc::new(File::open("/proc/self/exe").map_err(during("open this program"))?.into()),
+        };
         let mut carrier = Carrier::start(&program, self.marker, spec)?;
         let followed = carrier.follow(output, cancelled);
         let ended = carrier.end();

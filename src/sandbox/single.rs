@@ -25,9 +25,10 @@ use nix::sys::wait::waitpid;
 use nix::unistd::{self, Pid};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 
-use super::child::{CAPABILITIES, limit_capabilities};
+use super::child::{CAPABILITIES, confine, limit_capabilities};
 use super::message::Failure;
 use super::probe::Report;
+use super::protections::Protection;
 use super::refusal::Attempt;
 use super::spec::RunSpec;
 use super::supervisor::{self, FIRST_SLACK, Identity};
@@ -78,13 +79,21 @@ impl Supervision {
 
 /// The filters, no_new_privs, Docker's capabilities, and the first credentials.
 /// Ids stay: there is no other.
-pub(super) fn take_rights() -> Result<(), Failure> {
-    filter::install().map_err(|error| Failure::new("install", "the seccomp filter", &error))?;
-    sys::limit_bounding_set(bounding())
-        .map_err(|error| Failure::new("limit", "the capability bounding set", &error))?;
+pub(super) fn take_rights(spec: &RunSpec) -> Result<(), Failure> {
+    confine(spec, None).map_err(|error| Failure::new("confine", "the process", &error))?;
+    if spec.protections.keep(Protection::Seccomp) {
+        filter::install().map_err(|error| Failure::new("install", "the seccomp filter", &error))?;
+    }
+    let limited = spec.protections.keep(Protection::Capabilities);
+    if limited {
+        sys::limit_bounding_set(bounding())
+            .map_err(|error| Failure::new("limit", "the capability bounding set", &error))?;
+    }
     prctl::set_timerslack(FIRST_SLACK).map_err(|errno| Failure::new("mark", "the process", &errno.into()))?;
-    limit_capabilities(&CAPABILITIES.into_iter().collect())
-        .map_err(|error| Failure::new("drop", "capabilities", &io::Error::other(error)))?;
+    if limited {
+        limit_capabilities(&CAPABILITIES.into_iter().collect())
+            .map_err(|error| Failure::new("drop", "capabilities", &io::Error::other(error)))?;
+    }
     prctl::set_no_new_privs()
         .map_err(|errno| Failure::new("set no_new_privs for", "the process", &errno.into()))
 }

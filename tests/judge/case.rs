@@ -103,6 +103,14 @@ impl Case {
         self.all("arg").map(|text| text.replace("REGISTRY", &host)).collect()
     }
 
+    /// Whether the times of the image are chosen from outside.
+    pub(super) fn has_epoch(&self) -> bool {
+        self.all("arg").any(|arg| {
+            let value = arg.strip_prefix("--build-arg=SOURCE_DATE_EPOCH=");
+            value.is_some_and(|value| value.parse::<u64>().is_ok())
+        })
+    }
+
     /// Whether the head has this line.
     pub(super) fn is(&self, key: &str) -> bool {
         self.all(key).next().is_some()

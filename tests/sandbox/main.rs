@@ -12,19 +12,22 @@
     reason = "all of this crate is a test, though it brings its own main"
 )]
 
+mod expected;
+mod history;
 mod rootfs;
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use coracle::sandbox::{
-    self, Entered, Error, Exit, MountSpec, OutputStream, Root, RunSpec, Rung, Sandbox, Wish,
+    self, Entered, Error, Exit, MountSpec, OutputStream, Protections, Root, RunSpec, Rung, Sandbox, Wish,
 };
 use coracle::secret::Secret;
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -39,6 +42,14 @@ fn main() -> ExitCode {
         && mark == AS_BUILDER
     {
         return be_a_builder(how.to_str().unwrap_or_default(), Path::new(state));
+    }
+    if let [_, mark, seed, operations] = &arguments[..]
+        && mark == HISTORY
+    {
+        let number = |text: &OsString| text.to_str().and_then(|text| text.parse::<u32>().ok());
+        let (seed, operations) = (number(seed).expect("a number"), number(operations).expect("a number"));
+        print!("{}", history::perform(seed.into(), operations).expect("`/w` can be read"));
+        return ExitCode::SUCCESS;
     }
     let on_mounts = arguments.get(1).is_some_and(|argument| argument == ON_MOUNTS);
     let rest = arguments.iter().enumerate().filter(|(place, _)| !(on_mounts && *place == 1));
@@ -69,6 +80,9 @@ const ON_MOUNTS: &str = "--on-mounts";
 /// Makes this program a builder that only ends in some way, so that its first
 /// process can be watched from outside.
 const AS_BUILDER: &str = "--as-builder";
+
+/// Makes this program one that changes files, inside a RUN.
+const HISTORY: &str = "--history";
 
 fn be_a_builder(how: &str, state: &Path) -> ExitCode {
     let wish = Wish { isolation: Some(Rung::Namespaces), storage: None, state_dir: state.to_owned() };
@@ -115,7 +129,9 @@ const CASES: &[(&str, Case)] = &[
     ("hides_the_builder", hides_the_builder),
     ("stacks_many_lowers", stacks_many_lowers),
     ("runs_side_by_side", runs_side_by_side),
-    ("packs_the_same_from_both_storages", rootfs::packs_the_same_from_both_storages),
+    ("packs_what_histories_did", rootfs::packs_what_histories_did),
+    ("rejoins_what_overlay_takes_apart", rootfs::rejoins_what_overlay_takes_apart),
+    ("merges_more_layers_than_overlay_takes", rootfs::merges_more_layers_than_overlay_takes),
     ("packs_only_what_changed", rootfs::packs_only_what_changed),
     ("ends_as_the_builder_ends", ends_as_the_builder_ends),
     ("costs_little", costs_little),
@@ -128,13 +144,50 @@ struct Bench {
     sandbox: Box<dyn Sandbox>,
     state: TempDir,
     busybox: Option<PathBuf>,
+    tool: OnceLock<Tool>,
+}
+
+/// This program and its libraries, for a RUN that has them at `/tool`.
+struct Tool {
+    directory: PathBuf,
+    argv: Vec<OsString>,
+}
+
+impl Tool {
+    /// Copies what the kernel has mapped for us.
+    fn gather(into: PathBuf) -> Self {
+        fs::create_dir(&into).unwrap();
+        fs::copy("/proc/self/exe", into.join("test")).unwrap();
+        let maps = fs::read_to_string("/proc/self/maps").unwrap();
+        let libraries = maps.lines().filter_map(|line| line.split_whitespace().nth(5));
+        let libraries = libraries.filter(|path| path.contains(".so"));
+        let mut linker = None;
+        for path in libraries.map(Path::new).collect::<BTreeSet<_>>() {
+            let name = path.file_name().unwrap();
+            fs::copy(path, into.join(name)).unwrap();
+            if name.to_string_lossy().starts_with("ld-") {
+                linker = Some(Path::new("/tool").join(name));
+            }
+        }
+        let program = OsString::from("/tool/test");
+        let argv = match linker {
+            Some(linker) => vec![linker.into(), "--library-path".into(), "/tool".into(), program],
+            None => vec![program],
+        };
+        Self { directory: into, argv }
+    }
 }
 
 impl Bench {
+    fn tool(&self) -> &Tool {
+        self.tool.get_or_init(|| Tool::gather(self.state.path().join("tool")))
+    }
+
     fn new(entered: Entered, state: TempDir) -> Self {
         let busybox =
             ["/bin/busybox", "/usr/bin/busybox"].map(PathBuf::from).into_iter().find(|p| p.exists());
-        Self { sandbox: sandbox::sandbox(&entered), entered, state, busybox }
+        let tool = OnceLock::new();
+        Self { sandbox: sandbox::sandbox(&entered), entered, state, busybox, tool }
     }
 
     fn directory(&self) -> TempDir {
@@ -247,6 +300,7 @@ fn spec(root: &Root, script: &str) -> RunSpec {
         scripts: Vec::new(),
         ulimits: Vec::new(),
         record_key: None,
+        protections: Protections::default(),
     }
 }
 

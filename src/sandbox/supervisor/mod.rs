@@ -17,6 +17,7 @@ mod devices;
 mod filter;
 mod identity;
 mod listing;
+mod neighbours;
 mod open;
 mod proc;
 mod status;
@@ -35,6 +36,7 @@ use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::fs::{MemfdFlags, SealFlags};
 
+use super::protections::{Protection, Protections};
 use super::raw::{self, Notification};
 use super::spec::{MountSpec, RunSpec};
 use crate::metadata::Key;
@@ -51,6 +53,7 @@ pub(super) struct Parts {
     files: Vec<(PathBuf, OwnedFd)>,
     devices: Vec<&'static str>,
     record_key: Option<Key>,
+    protections: Protections,
 }
 
 impl Parts {
@@ -66,7 +69,13 @@ impl Parts {
             }
         }
         let devices = super::chroot::NODES.iter().map(|(name, ..)| *name).collect();
-        Ok(Self { root: root.to_owned(), files, devices, record_key: spec.record_key.clone() })
+        Ok(Self {
+            root: root.to_owned(),
+            files,
+            devices,
+            record_key: spec.record_key.clone(),
+            protections: spec.protections,
+        })
     }
 }
 
@@ -94,6 +103,7 @@ pub(super) fn start(listener: OwnedFd, parts: Parts) -> io::Result<()> {
         tree: tree(&parts)?,
         listener: Arc::clone(&listener),
         record_key: parts.record_key,
+        protections: parts.protections,
         memories: Memories::default(),
     };
     serve(listener, vec![Box::new(service)])
@@ -135,8 +145,8 @@ fn tree(parts: &Parts) -> io::Result<Tree> {
 }
 
 /// Installs the filter on this thread; a supervisor takes its listener.
-pub(super) fn install() -> io::Result<OwnedFd> {
-    raw::install_listener(&filter::program())
+pub(super) fn install(protections: Protections) -> io::Result<OwnedFd> {
+    raw::install_listener(&filter::program(protections))
 }
 
 /// Likewise, with the filter of [`Identity`].
@@ -175,6 +185,7 @@ struct Service {
     listener: Arc<OwnedFd>,
     tree: Tree,
     record_key: Option<Key>,
+    protections: Protections,
     memories: Memories,
 }
 

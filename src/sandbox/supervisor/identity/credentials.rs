@@ -1,14 +1,13 @@
 //! Who a task of the RUN believes to be, and what it may make of that: the
 //! rules of credentials(7), setresuid(2) and capabilities(7), without a kernel.
 //!
-//! Exec is not modelled: a set-user-ID program gains nothing (as under
-//! no_new_privs), and what exec would give back to root or take from others is
-//! told by [`Credentials::can`], which asks the effective user as well.
+//! A set-user-ID program gains nothing here, as under no_new_privs.
 
 use nix::libc;
 
 /// Capabilities by number (linux/capability.h).
 pub(super) const CHOWN: u32 = 0;
+pub(super) const DAC_OVERRIDE: u32 = 1;
 pub(super) const FOWNER: u32 = 3;
 pub(super) const FSETID: u32 = 4;
 pub(super) const SETGID: u32 = 6;
@@ -18,6 +17,8 @@ pub(super) const MKNOD: u32 = 27;
 
 /// `SECBIT_KEEP_CAPS`, which exec and prctl(PR_SET_KEEPCAPS) change.
 const KEEP_CAPABILITIES: u32 = 1 << 4;
+/// `SECBIT_NOROOT`.
+const NO_ROOT: u32 = 1;
 /// `SECBIT_NO_SETUID_FIXUP`.
 const NO_FIXUP: u32 = 1 << 2;
 
@@ -139,10 +140,27 @@ impl Credentials {
         Self { user, group, groups, sets, bounding, ambient: 0, secure_bits: 0 }
     }
 
-    /// Whether it has the capability, or would have it after exec.
+    /// Whether it may use the capability.
     pub(super) fn can(&self, capability: u32) -> bool {
-        let bit = 1 << capability;
-        self.sets.effective & bit != 0 || (self.user.effective == 0 && self.bounding & bit != 0)
+        self.sets.effective & (1 << capability) != 0
+    }
+
+    /// What becomes of it in execve(2): the saved ids are the effective ones,
+    /// root gets all capabilities, others the ambient ones.
+    pub(super) fn after_exec(&self) -> Self {
+        let mut new = self.keep_capabilities(false);
+        for ids in [&mut new.user, &mut new.group] {
+            (ids.saved, ids.files) = (ids.effective, ids.effective);
+        }
+        let root = self.secure_bits & NO_ROOT == 0;
+        let user = self.user;
+        let Sets { inheritable, .. } = self.sets;
+        (new.sets.permitted, new.sets.effective) = match () {
+            () if root && user.effective == 0 => (inheritable | self.bounding, inheritable | self.bounding),
+            () if root && user.real == 0 => (inheritable | self.bounding, self.ambient),
+            () => (self.ambient, self.ambient),
+        };
+        new
     }
 
     /// Whether files of this group are its own, for chown(2) and chmod(2).
@@ -233,10 +251,9 @@ impl Credentials {
     /// capset(2).
     pub(super) fn set_capabilities(&self, sets: Sets) -> Change {
         let old = self.sets;
-        let root = if self.user.effective == 0 { self.bounding } else { 0 };
         let within = |new: u64, most: u64| new & !most == 0;
         let raised = old.inheritable | old.permitted | self.bounding;
-        if within(sets.permitted, old.permitted | root)
+        if within(sets.permitted, old.permitted)
             && within(sets.effective, sets.permitted)
             && within(sets.inheritable, raised)
         {
@@ -344,6 +361,22 @@ mod tests {
         assert!(raised.can(SETUID) && !raised.can(SETGID));
         let gone = raised.set_capabilities(Sets::default()).unwrap();
         assert_eq!(gone.set_capabilities(raised.sets), Err(libc::EPERM));
+    }
+
+    #[test]
+    fn exec_gives_root_all_and_others_nothing() {
+        assert_eq!(root().after_exec(), root());
+        let none = root().set_capabilities(Sets::default()).unwrap();
+        assert_eq!(none.after_exec(), root());
+        let kept = root().keep_capabilities(true).set(Whose::User, 7).unwrap();
+        let raised = kept.set_capabilities(Sets { effective: ALL, ..kept.sets }).unwrap();
+        assert!(raised.can(SETUID));
+        let after = raised.after_exec();
+        assert_eq!((after.sets, after.keeps_capabilities()), (Sets::default(), false));
+        let there = root().set_three(Whose::User, [SAME, 7, SAME]).unwrap().after_exec();
+        assert_eq!((ids(&there), there.sets.permitted, there.can(SETUID)), ([0, 7, 7, 7], ALL, false));
+        let stranger = Credentials::initial(7, 7, &[], ALL);
+        assert_eq!(stranger.after_exec(), stranger);
     }
 
     #[test]

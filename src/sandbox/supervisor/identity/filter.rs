@@ -34,6 +34,11 @@ const HEARD: &[libc::c_long] = &[
     libc::SYS_fchmod,
     libc::SYS_fchmodat,
     FCHMODAT2,
+    libc::SYS_faccessat,
+    libc::SYS_faccessat2,
+    libc::SYS_unlinkat,
+    libc::SYS_renameat,
+    libc::SYS_renameat2,
     libc::SYS_mkdirat,
     libc::SYS_mknodat,
     libc::SYS_symlinkat,
@@ -77,6 +82,10 @@ const HEARD_OF_OLD: &[libc::c_long] = &[
     libc::SYS_lchown,
     libc::SYS_chmod,
     libc::SYS_creat,
+    libc::SYS_access,
+    libc::SYS_unlink,
+    libc::SYS_rmdir,
+    libc::SYS_rename,
     libc::SYS_mkdir,
     libc::SYS_mknod,
     libc::SYS_symlink,
@@ -84,10 +93,12 @@ const HEARD_OF_OLD: &[libc::c_long] = &[
 #[cfg(not(target_arch = "x86_64"))]
 const HEARD_OF_OLD: &[libc::c_long] = &[];
 
-/// `O_CREAT`, and what `O_TMPFILE` has besides `O_DIRECTORY`.
-const MAKES: u32 = (libc::O_CREAT | (libc::O_TMPFILE & !libc::O_DIRECTORY)).cast_unsigned();
+/// `O_CREAT`, what `O_TMPFILE` has besides `O_DIRECTORY`, and writing.
+const CHANGES: u32 =
+    (libc::O_CREAT | (libc::O_TMPFILE & !libc::O_DIRECTORY) | libc::O_ACCMODE | libc::O_TRUNC)
+        .cast_unsigned();
 
-/// Opening, and the argument with its flags: only what may make a file.
+/// Opening, and the argument with its flags: only what may change something.
 #[cfg(target_arch = "x86_64")]
 const OPENS: &[(libc::c_long, u32)] = &[(libc::SYS_openat, 2), (libc::SYS_open, 1)];
 #[cfg(not(target_arch = "x86_64"))]
@@ -124,7 +135,7 @@ pub(in crate::sandbox) fn program() -> Vec<sock_filter> {
         program.extend([
             is(*call, 4),
             load(*argument),
-            step(ANY_BIT, 0, 1, MAKES),
+            step(ANY_BIT, 0, 1, CHANGES),
             give(libc::SECCOMP_RET_USER_NOTIF),
             give(libc::SECCOMP_RET_ALLOW),
         ]);
@@ -132,6 +143,16 @@ pub(in crate::sandbox) fn program() -> Vec<sock_filter> {
     for call in ATTRIBUTES_AT.into_iter().chain([libc::SYS_openat2]) {
         program.extend([is(call, 1), give(errno(libc::ENOSYS))]);
     }
+    // The credentials at the other end of a socket.
+    program.extend([
+        is(libc::SYS_getsockopt, 6),
+        load(1),
+        step(EQUAL, 0, 3, libc::SOL_SOCKET.cast_unsigned()),
+        load(2),
+        step(EQUAL, 0, 1, libc::SO_PEERCRED.cast_unsigned()),
+        give(libc::SECCOMP_RET_USER_NOTIF),
+        give(libc::SECCOMP_RET_ALLOW),
+    ]);
     let requests = u8::try_from(2 * REQUESTS.len() + 3).expect("a few requests");
     program.extend([is(libc::SYS_prctl, requests), load(0)]);
     for request in REQUESTS {
@@ -211,7 +232,19 @@ mod tests {
             (libc::SYS_fchownat, [0; 3], heard),
             (libc::SYS_read, [0; 3], allowed),
             (libc::SYS_clone, [0; 3], allowed),
-            (libc::SYS_openat, [0, 0, libc::O_RDWR.cast_unsigned()], allowed),
+            (libc::SYS_openat, [0, 0, libc::O_CLOEXEC.cast_unsigned()], allowed),
+            (libc::SYS_openat, [0, 0, libc::O_RDWR.cast_unsigned()], heard),
+            (
+                libc::SYS_getsockopt,
+                [3, libc::SOL_SOCKET.cast_unsigned(), libc::SO_PEERCRED.cast_unsigned()],
+                heard,
+            ),
+            (
+                libc::SYS_getsockopt,
+                [3, libc::SOL_SOCKET.cast_unsigned(), libc::SO_ERROR.cast_unsigned()],
+                allowed,
+            ),
+            (libc::SYS_getsockopt, [3, 6, libc::SO_PEERCRED.cast_unsigned()], allowed),
             (libc::SYS_openat, [0, 0, (libc::O_RDONLY | libc::O_DIRECTORY).cast_unsigned()], allowed),
             (libc::SYS_openat, [0, 0, (libc::O_RDWR | libc::O_CREAT).cast_unsigned()], heard),
             (libc::SYS_openat, [0, 0, (libc::O_RDWR | libc::O_TMPFILE).cast_unsigned()], heard),

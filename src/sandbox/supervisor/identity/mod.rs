@@ -7,15 +7,14 @@
 //! ```
 //!
 //! So neither a rename, a copy-up, fork nor exec has to be heard of. To the
-//! kernel every task is root of its one id, and every file is its own; what
-//! follows is that a task which dropped its ids still may write what root may.
-//! None of this is a border: what a RUN believes to be is its own business, and
-//! all it can do to the files of its tree it could do before. What it must not
-//! do, and cannot, is to move the supervisor out of that tree ([`call`]).
+//! kernel every task is root of its one id, and every file is its own. None of
+//! this is a border: what a RUN believes to be is its own business, and all it
+//! can do to the files of its tree it could do before. What it must not do, and
+//! cannot, is to move the supervisor out of that tree ([`call`]).
 //!
-//! What is left to the kernel gets its answers: `SO_PEERCRED` and `SCM_CREDENTIALS`,
-//! /proc/PID/status, owners of sockets bound to a path, the permission bits for
-//! a task without root, and 32-bit programs.
+//! What is left to the kernel gets its answers, as if from root: reading and
+//! the way to a file, `SCM_CREDENTIALS`, kill(2), /proc/PID/status, and all that
+//! 32-bit programs ask.
 
 mod attributes;
 mod call;
@@ -25,6 +24,8 @@ mod credentials;
 mod filter;
 mod ids;
 mod owner;
+mod peers;
+mod permission;
 mod status;
 mod table;
 
@@ -33,6 +34,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use nix::libc;
+use rustix::fs::{FileType, Stat};
 
 use super::{Answer, Part};
 use crate::metadata::{self, Key, Record};
@@ -74,6 +76,23 @@ impl Identity {
         Record::of(inode.as_fd(), &self.key).map_err(metadata::Error::into_io)
     }
 
+    /// Likewise. A socket without a record belongs to whoever asks: it was bound
+    /// by a task of the RUN, and no layer holds it.
+    fn record_or_guess(
+        &self,
+        inode: &OwnedFd,
+        stat: &Stat,
+        caller: &Credentials,
+    ) -> io::Result<Option<Record>> {
+        let own = (caller.user.files, caller.group.files);
+        match self.record(inode)? {
+            None if call::kind(stat) == FileType::Socket && own != (0, 0) => {
+                Ok(Some(Record { owner: Some(own), ..Record::default() }))
+            }
+            record => Ok(record),
+        }
+    }
+
     fn put(&self, record: &Record, inode: &OwnedFd) -> io::Result<()> {
         record.put(inode.as_fd(), &self.key).map_err(metadata::Error::into_io)
     }
@@ -86,6 +105,9 @@ impl Identity {
             libc::SYS_openat | libc::SYS_mkdirat | libc::SYS_mknodat | libc::SYS_symlinkat => {
                 self.create(call)
             }
+            libc::SYS_faccessat | libc::SYS_faccessat2 => self.access(call),
+            libc::SYS_unlinkat | libc::SYS_renameat | libc::SYS_renameat2 => self.rename_or_remove(call),
+            libc::SYS_getsockopt => self.peer(call),
             libc::SYS_capget => self.get_capabilities(call),
             libc::SYS_capset => self.set_capabilities(call),
             libc::SYS_prctl => self.control(call),
@@ -95,6 +117,10 @@ impl Identity {
             libc::SYS_chown | libc::SYS_lchown => self.change_owner(call),
             #[cfg(target_arch = "x86_64")]
             libc::SYS_chmod => self.change_mode(call),
+            #[cfg(target_arch = "x86_64")]
+            libc::SYS_access => self.access(call),
+            #[cfg(target_arch = "x86_64")]
+            libc::SYS_unlink | libc::SYS_rmdir | libc::SYS_rename => self.rename_or_remove(call),
             #[cfg(target_arch = "x86_64")]
             libc::SYS_open | libc::SYS_creat | libc::SYS_mkdir | libc::SYS_mknod | libc::SYS_symlink => {
                 self.create(call)

@@ -23,14 +23,14 @@ const SETGID: u32 = 0o2000;
 const GROUP_EXECUTES: u32 = 0o010;
 
 /// An inode and what is known of it.
-pub(super) struct Known {
+struct Known {
     inode: OwnedFd,
     kind: FileType,
     record: Option<Record>,
 }
 
 impl Known {
-    pub(super) fn owner(&self) -> (u32, u32) {
+    fn owner(&self) -> (u32, u32) {
         self.record.as_ref().and_then(|record| record.owner).unwrap_or((0, 0))
     }
 }
@@ -38,20 +38,21 @@ impl Known {
 impl Identity {
     /// Nothing for what is not the RUN's to change: /proc, and what belongs to
     /// ids that do not exist here.
-    pub(super) fn known(&self, inode: OwnedFd) -> io::Result<Option<Known>> {
+    fn known(&self, inode: OwnedFd, caller: &Credentials) -> io::Result<Option<Known>> {
         let stat = rustix::fs::fstat(&inode)?;
         if (stat.st_uid, stat.st_gid) != (0, 0) || is_proc(&inode)? {
             return Ok(None);
         }
-        let record = self.record(&inode)?;
+        let record = self.record_or_guess(&inode, &stat, caller)?;
         Ok(Some(Known { inode, kind: kind(&stat), record }))
     }
 
     pub(super) fn change_owner(&self, call: &Call<'_>) -> io::Result<Answer> {
         let (inode, wanted) = owner_request(call)?;
-        let Some(known) = self.known(inode)? else { return Ok(Answer::GoOn) };
+        let caller = self.caller(call);
+        let Some(known) = self.known(inode, &caller)? else { return Ok(Answer::GoOn) };
         let old = known.owner();
-        if !may_give(&self.caller(call), old, wanted) {
+        if !may_give(&caller, old, wanted) {
             return Ok(Answer::Error(libc::EPERM));
         }
         let new = (or(wanted.0, old.0), or(wanted.1, old.1));
@@ -84,10 +85,10 @@ impl Identity {
 
     pub(super) fn change_mode(&self, call: &Call<'_>) -> io::Result<Answer> {
         let (inode, mode) = mode_request(call)?;
-        let Some(known) = self.known(inode)?.filter(|known| known.kind != FileType::Symlink) else {
-            return Ok(Answer::GoOn);
-        };
-        let (caller, (uid, gid)) = (self.caller(call), known.owner());
+        let caller = self.caller(call);
+        let known = self.known(inode, &caller)?.filter(|known| known.kind != FileType::Symlink);
+        let Some(known) = known else { return Ok(Answer::GoOn) };
+        let (uid, gid) = known.owner();
         if caller.user.files != uid && !caller.can(FOWNER) {
             return Ok(Answer::Error(libc::EPERM));
         }

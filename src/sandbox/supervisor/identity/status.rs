@@ -5,9 +5,10 @@ use std::mem::offset_of;
 use std::os::fd::{AsFd, OwnedFd};
 
 use nix::libc;
+use rustix::fs::FileType;
 
 use super::Identity;
-use super::call::{Call, errno};
+use super::call::{self, Call, errno};
 use crate::metadata::{Device, DeviceKind, Record};
 use crate::sandbox::raw;
 use crate::sandbox::supervisor::Answer;
@@ -24,7 +25,12 @@ struct Request {
 impl Identity {
     pub(super) fn status(&self, call: &Call<'_>) -> io::Result<Answer> {
         let request = request(call)?;
-        let Some(record) = self.record(&request.inode)? else { return Ok(Answer::GoOn) };
+        let stat = rustix::fs::fstat(&request.inode)?;
+        let record = match call::kind(&stat) {
+            FileType::Socket => self.record_or_guess(&request.inode, &stat, &self.caller(call))?,
+            _ => self.record(&request.inode)?,
+        };
+        let Some(record) = record else { return Ok(Answer::GoOn) };
         let (inode, flags) = (request.inode.as_fd(), request.flags | libc::AT_EMPTY_PATH);
         let bytes = match request.extended {
             None => raw::stat_bytes(inode, c"", flags).map(|bytes| told(bytes, &record)),
