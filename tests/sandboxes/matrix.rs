@@ -60,7 +60,7 @@ const GAPS: &[(&[&str], &str)] = &[
     (&SINGLE, "a drop is for good"),
     (&SINGLE, "a drop and back"),
     (&SINGLE, "user: permissions bind"),
-    (&SINGLE, "user: unix sockets"),
+    (&SINGLE, "user: pseudo-terminals"),
 ];
 
 const CHROOT: [&str; 2] = ["docker-default", "userns-pod"];
