@@ -3,8 +3,8 @@
 //!
 //! What it does depends on a seed and on the tree, so it is the same wherever
 //! the tree is. What two kinds of storage are known to answer differently
-//! (README, "Limits") it leaves out: writing to setuid files, rename(2) of
-//! directories of the base, and of a file of the base with several names:
+//! (README, "Limits") it leaves out: writing to files that are setuid or have
+//! capabilities, rename(2) of directories of the base, and of a file of the base with several names:
 //! renaming one, touching it under two of them, and removing the touched one.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -219,14 +219,15 @@ impl History {
         self.set_times(path)
     }
 
-    /// Writes to a regular file, which is not setuid or setgid.
+    /// Writes to a regular file, which is not setuid or setgid and has no
+    /// capability.
     fn in_place(
         &mut self,
         path: &Path,
         work: impl FnOnce(&mut Self, &Path) -> io::Result<()>,
     ) -> io::Result<()> {
         let stat = fs::symlink_metadata(path)?;
-        if !stat.is_file() || stat.mode() & 0o6000 != 0 {
+        if !stat.is_file() || stat.mode() & 0o6000 != 0 || attributes(path)?.contains(CAPABILITY) {
             return Ok(());
         }
         self.touch(path, |history, path| {
@@ -311,7 +312,11 @@ impl History {
             return Ok(());
         };
         self.said = format!("{} of {}", self.said, from.display());
-        fs::rename(&from, &to)?;
+        let renamed = fs::rename(&from, &to);
+        // A rename that overlayfs refuses may have moved the times all the same.
+        self.set_parent_time(&from)?;
+        self.set_parent_time(&to)?;
+        renamed?;
         let moved = |path: &PathBuf| match path.strip_prefix(&from) {
             Ok(below) => to.join(below).components().collect(),
             Err(_) => path.clone(),
@@ -321,8 +326,7 @@ impl History {
         for names in self.touched.values_mut() {
             *names = names.iter().map(moved).collect();
         }
-        self.set_parent_time(&from)?;
-        self.set_parent_time(&to)
+        Ok(())
     }
 
     fn make_directory(&mut self, path: &Path) -> io::Result<()> {
