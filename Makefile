@@ -35,12 +35,14 @@ demo: setup ## Build a real image, push it to a real registry, look at it
 test: setup ## Everything CI runs
 	@./tests/run.sh
 
-soak: setup-bench ## A 2 GiB layer within 150 MiB of memory, buildah's results, fuzzing; writes bench/results
+soak: setup-bench ## A 2 GiB layer within 150 MiB of memory, buildah's results, fuzzing, file histories; writes bench/results
 	@./bench/run.sh --soak
 	@./bench/language.sh
+	@./bench/changes.sh --soak
 
 bench: setup-bench ## Side by side with buildah; BENCH_WORKLOADS=tiny,stages picks some
 	@./bench/run.sh
+	@./bench/changes.sh
 
 readme: ## Write the settings table into README.md
 	cargo build --quiet --locked --workspace

@@ -96,6 +96,8 @@ struct History {
     time: i64,
     /// Files of the base with several names: path → its first name.
     groups: BTreeMap<PathBuf, PathBuf>,
+    /// Their names as they were.
+    base: BTreeSet<PathBuf>,
     /// Of those groups that were touched, the names that are one file with the
     /// name that was.
     touched: BTreeMap<PathBuf, BTreeSet<PathBuf>>,
@@ -126,8 +128,9 @@ impl History {
             let first = names.first().cloned().unwrap_or_default();
             groups.extend(names.into_iter().map(|name| (name, first.clone())));
         }
+        let base = groups.keys().cloned().collect();
         let (touched, made) = (BTreeMap::new(), BTreeSet::new());
-        Ok(Self { random: seed, time: 0, groups, touched, made, said: String::new() })
+        Ok(Self { random: seed, time: 0, groups, base, touched, made, said: String::new() })
     }
 
     fn below(&mut self, most: usize) -> usize {
@@ -383,8 +386,10 @@ impl History {
     /// Whether what was done to a file of the base would go with this name,
     /// while its other names stay: on overlayfs nobody else knows of it.
     fn is_last_touched(&self, path: &Path) -> bool {
-        let all_below = |names: &BTreeSet<PathBuf>| names.iter().all(|name| name.starts_with(path));
-        self.touched.values().any(|names| !names.is_empty() && all_below(names))
+        self.touched.values().any(|names| {
+            let mut old = names.iter().filter(|name| self.base.contains(*name)).peekable();
+            old.peek().is_some() && old.all(|name| name.starts_with(path))
+        })
     }
 
     /// Whatever had this name, and names below it, has it no longer.
