@@ -21,9 +21,11 @@ use nix::sys::stat::{Mode, umask};
 use nix::unistd::{self, Gid, Uid};
 use rustix::fs::FileType;
 
+use super::devices::Proc;
 use super::message::{Failure, FailureKind, Message, send};
 use super::mounts::{self, INERT, open_path};
 use super::spec::{MountSpec, Root, RunSpec};
+use super::supervisor::{self, Heard};
 use super::target::{Rooted, Stub, Want, file_type};
 use super::{copy, devices, filter, overlay, sys};
 
@@ -48,9 +50,15 @@ pub(super) const CAPABILITIES: [Capability; 14] = [
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Becomes the program of `spec`, or tells `channel` why not. `lifeline` is at
-/// its end once the stub is gone.
-pub(super) fn become_program(spec: &RunSpec, mut channel: UnixStream, lifeline: &PipeReader) -> ! {
-    let failure = match prepare(spec, lifeline) {
+/// its end once the stub is gone; the listener of the supervisor goes over
+/// `handover`.
+pub(super) fn become_program(
+    spec: &RunSpec,
+    mut channel: UnixStream,
+    lifeline: &PipeReader,
+    handover: UnixStream,
+) -> ! {
+    let failure = match prepare(spec, lifeline, handover) {
         Ok(stubs) => match send(&mut channel, &Message::Stubs(stubs)) {
             Ok(()) => execute(spec),
             Err(error) => Failure::new("report to", "the builder", &error),
@@ -62,26 +70,27 @@ pub(super) fn become_program(spec: &RunSpec, mut channel: UnixStream, lifeline: 
     sys::exit_now(125)
 }
 
-fn prepare(spec: &RunSpec, lifeline: &PipeReader) -> Result<Vec<Stub>, Failure> {
-    let (root, stubs) = build_root(spec)?;
+fn prepare(spec: &RunSpec, lifeline: &PipeReader, handover: UnixStream) -> Result<Vec<Stub>, Failure> {
+    let (root, stubs, proc) = build_root(spec)?;
     move_into(&root).map_err(|error| Failure::new("change the root to", "/", &error))?;
     drop(root);
     set_surroundings(spec)?;
     make_directory(spec).map_err(|error| Failure::new("make the directory", &spec.cwd, &error))?;
     unistd::chdir(&spec.cwd)
         .map_err(|errno| Failure::new("change to directory", &spec.cwd, &errno.into()))?;
-    take_rights(spec)?;
+    take_rights(spec, &handover, proc)?;
+    drop(handover);
     detach(lifeline).map_err(|error| Failure::new("detach", "the process", &error))?;
     Ok(stubs)
 }
 
 /// Everything mounted, seen from the old root.
-fn build_root(spec: &RunSpec) -> Result<(OwnedFd, Vec<Stub>), Failure> {
+fn build_root(spec: &RunSpec) -> Result<(OwnedFd, Vec<Stub>, Proc), Failure> {
     mounts::make_private().map_err(|error| Failure::new("make private", "/", &error))?;
     let bench = Bench::mount_root(&spec.root)?;
     let mut rooted =
         Rooted::open(&bench.place).map_err(|error| Failure::new("open the root", &bench.place, &error))?;
-    devices::mount_all(&mut rooted, &spec.scripts)?;
+    let proc = devices::mount_all(&mut rooted, &spec.scripts)?;
     for (target, fd) in bench.etc(spec)? {
         bind_file(&mut rooted, Path::new(target), &fd)
             .map_err(|error| Failure::new("mount", target, &error))?;
@@ -90,7 +99,8 @@ fn build_root(spec: &RunSpec) -> Result<(OwnedFd, Vec<Stub>), Failure> {
         let target = target_of(mount);
         mount_one(&mut rooted, mount, secret).map_err(|error| Failure::new("mount", target, &error))?;
     }
-    Ok(rooted.into_stubs())
+    let (root, stubs) = rooted.into_stubs();
+    Ok((root, stubs, proc))
 }
 
 /// A tmpfs for files that must lie nowhere: it is mounted where the root comes
@@ -328,8 +338,12 @@ fn limit_resources() -> io::Result<()> {
 /// From all rights in the namespace to those of the user in Docker. The
 /// filters go first, while CAP_SYS_ADMIN is there: without no_new_privs, so
 /// that `sudo` works in a RUN.
-fn take_rights(spec: &RunSpec) -> Result<(), Failure> {
+fn take_rights(spec: &RunSpec, handover: &UnixStream, proc: Proc) -> Result<(), Failure> {
     filter::install().map_err(|error| Failure::new("install", "the seccomp filter", &error))?;
+    let heard = if proc == Proc::Served { Heard::Paths } else { Heard::Devices };
+    open_path(Path::new("/"))
+        .and_then(|root| supervisor::give(handover, root.as_fd(), heard))
+        .map_err(|error| Failure::new("hand over", "the listener", &error))?;
     let keep = CAPABILITIES.iter().fold(0, |bits, capability| bits | capability.bitmask());
     sys::limit_bounding_set(keep)
         .map_err(|error| Failure::new("limit", "the capability bounding set", &error))?;

@@ -53,6 +53,8 @@ pub(super) enum FailureKind {
     Network,
     NotFound,
     NotExecutable,
+    TooManyProcesses(usize),
+    TmpfsFull { used: u64, size: u64 },
 }
 
 impl Failure {
@@ -68,6 +70,8 @@ impl Failure {
         match self.kind {
             FailureKind::Prepare => Error::Prepare { action: self.action, path: self.path, source },
             FailureKind::TooManyLowers(count) => Error::TooManyLowers { count },
+            FailureKind::TooManyProcesses(limit) => Error::TooManyProcesses { limit },
+            FailureKind::TmpfsFull { used, size } => Error::TmpfsFull { target: self.path, used, size },
             FailureKind::Network => Error::NoNetworkNamespace { source },
             FailureKind::NotFound => Error::NotFound { program: program() },
             FailureKind::NotExecutable => Error::NotExecutable { program: program(), source },

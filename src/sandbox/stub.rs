@@ -23,6 +23,7 @@ use super::message::{Failure, FailureKind, Message, Order, receive, send};
 use super::probe::RUN_NAMESPACES;
 use super::spec::{Exit, RunSpec};
 use super::supervise::Signals;
+use super::supervisor::{self, Parts};
 use super::sys::{self, Side};
 
 /// What the stub is called, and its only argument.
@@ -57,29 +58,47 @@ fn carry_order(channel: &mut UnixStream) -> Result<Exit, Failure> {
     let (signals, lifeline, tether) =
         settle(builder).map_err(|error| Failure::new("set up", "the process", &error))?;
     let spec = order.into_spec();
+    let failed = |error: io::Error| Failure::new("set up", "the process", &error);
+    let (ours, theirs) = UnixStream::pair().map_err(failed)?;
     let child = match clone_for(&spec)? {
         Side::Child => {
-            drop(tether);
+            drop((tether, ours));
             let channel = channel.try_clone();
             match channel {
-                Ok(channel) => become_program(&spec, channel, &lifeline),
+                Ok(channel) => become_program(&spec, channel, &lifeline, theirs),
                 Err(_) => sys::exit_now(125),
             }
         }
         Side::Parent(child) => child,
     };
-    drop((spec, lifeline));
+    drop((lifeline, theirs));
+    let supervisor = supervise(&spec, &ours);
+    if supervisor.is_err() {
+        // It may be dead already.
+        let _ = kill(child, Signal::SIGKILL);
+    }
+    drop(spec);
     let status = signals.wait_for(child, &mut |_, _| {
         // Asked to end, by the builder or by its death: pid 1 takes all with
         // it. It may have ended by itself just now.
         let _ = kill(child, Signal::SIGKILL);
     });
     drop(tether);
+    supervisor?;
     match status {
         Ok(WaitStatus::Signaled(_, signal, _)) => Ok(Exit::Signal(signal as i32)),
         Ok(WaitStatus::Exited(_, code)) => Ok(Exit::Code(code)),
         Ok(_) => Ok(Exit::Code(125)),
         Err(error) => Err(Failure::new("wait for", "the program", &error)),
+    }
+}
+
+/// Nothing when the child failed before, or no listener can be had here.
+fn supervise(spec: &RunSpec, handover: &UnixStream) -> Result<(), Failure> {
+    let failed = |error: io::Error| Failure::new("start", "the supervisor", &error);
+    match supervisor::take(handover).map_err(failed)? {
+        Some(handover) => supervisor::start(handover, Parts::of_mounts(spec)).map_err(failed),
+        None => Ok(()),
     }
 }
 

@@ -16,6 +16,7 @@ mod carry;
 mod child;
 mod fixtures;
 mod guard;
+mod limits;
 mod probe;
 mod swap;
 

@@ -1,24 +1,31 @@
-//! The supervisor of a RUN: a thread in its stub that answers system calls
-//! which need /proc, devices or files in memory, where no mount gives them.
+//! The supervisor of a RUN: threads in its stub that answer system calls which
+//! need /proc, devices or files in memory, where no mount gives them.
 //!
 //! It hears of calls with a path ([`filter`]), finds where the path leads
 //! ([`walk`]), and hands over a descriptor or a result; everything else goes on
 //! in the kernel, under the RUN's own rights. What it may hand over of /proc is
 //! an allow-list ([`proc`]); directories are scratch ones ([`listing`]), never
-//! those of the real /proc. It also makes device nodes as placeholders with a
-//! record, and refuses a second chroot.
+//! those of the real /proc. Where only the caller itself can do a call, it
+//! lends it a name that the kernel finds ([`lend`]). It also makes device nodes
+//! as placeholders with a record, terminals, and refuses a second chroot.
 //!
-//! Which of this is done is said by [`Parts`], so that other rungs may use it
-//! with other parts.
+//! Which of this is done is said by [`Parts`] and [`Heard`]: on the rung
+//! `chroot` all of it; on `namespaces` and `mounts` devices alone, or /proc too
+//! where the kernel gives no new one.
 
 mod calls;
+mod change;
 mod devices;
 mod filter;
+mod handover;
+mod lend;
 mod listing;
+mod numbers;
 mod open;
 mod proc;
 mod status;
 mod task;
+mod terminals;
 mod walk;
 
 use std::fs::File;
@@ -36,32 +43,60 @@ use rustix::fs::{MemfdFlags, SealFlags};
 use super::raw::{self, Notification};
 use super::spec::{MountSpec, RunSpec};
 use crate::metadata::Key;
+use numbers::Numbers;
 use task::Memories;
 use walk::{Served, Tree};
 
+pub(super) use filter::Heard;
+pub(super) use handover::{Handover, give, is_possible, take};
+
 /// Which parts are switched on, and what they need.
 pub(super) struct Parts {
-    root: PathBuf,
     /// Path in the tree, and what opening it gives.
     files: Vec<(PathBuf, OwnedFd)>,
-    devices: Vec<&'static str>,
+    /// Whether /dev of the tree has placeholders.
+    devices: bool,
+    numbers: Numbers,
+    /// The caller may have another root than the RUN.
+    may_chroot: bool,
+    /// A device that the kernel makes does no harm: nobody can open it.
+    real_devices: bool,
     record_key: Option<Key>,
 }
 
 impl Parts {
-    /// What the rung `chroot` needs for `spec`, whose tree is at `root`.
+    /// What the rung `chroot` needs for `spec`.
     ///
     /// # Errors
     /// When there is no memory for the secrets.
-    pub(super) fn of(spec: &RunSpec, root: &Path) -> io::Result<Self> {
+    pub(super) fn of_chroot(spec: &RunSpec) -> io::Result<Self> {
         let mut files = Vec::new();
         for mount in &spec.mounts {
             if let MountSpec::File { content, target, .. } = mount {
                 files.push((target.clone(), sealed(content.expose())?));
             }
         }
-        let devices = super::chroot::NODES.iter().map(|(name, ..)| *name).collect();
-        Ok(Self { root: root.to_owned(), files, devices, record_key: spec.record_key.clone() })
+        Ok(Self {
+            files,
+            devices: true,
+            numbers: Numbers::Ours,
+            may_chroot: false,
+            real_devices: false,
+            record_key: spec.record_key.clone(),
+        })
+    }
+
+    /// What the rungs with mounts need for `spec`.
+    pub(super) fn of_mounts(spec: &RunSpec) -> Self {
+        Self {
+            files: Vec::new(),
+            devices: false,
+            numbers: Numbers::Own(Default::default()),
+            may_chroot: true,
+            // The root is mounted without devices.
+            real_devices: true,
+            record_key: spec.record_key.clone(),
+        }
     }
 }
 
@@ -79,19 +114,24 @@ fn sealed(content: &[u8]) -> io::Result<OwnedFd> {
 /// interrupted by any signal of its caller.
 const THREADS: usize = 4;
 
-/// Serves `listener`, in threads that end with the last process of the RUN.
+/// Serves what was handed over, in threads that end with the last process of
+/// the RUN.
 ///
 /// # Errors
 /// When the tree cannot be opened.
-pub(super) fn start(listener: OwnedFd, parts: Parts) -> io::Result<()> {
+pub(super) fn start(handover: Handover, parts: Parts) -> io::Result<()> {
+    let Handover { listener, root, heard } = handover;
     raw::wake_in_turn(listener.as_fd());
+    // Modes are those the callers ask for, under their own masks.
+    rustix::process::umask(rustix::fs::Mode::empty());
     let service = Arc::new(Service {
-        tree: tree(&parts)?,
+        tree: tree(root, &parts)?,
         listener,
-        record_key: parts.record_key,
+        may_chroot: parts.may_chroot,
+        real_devices: parts.real_devices,
         memories: Memories::default(),
     });
-    for _ in 0..THREADS {
+    for _ in 0..if heard == Heard::Paths { THREADS } else { 1 } {
         let service = Arc::clone(&service);
         thread::Builder::new().name("supervisor".to_owned()).spawn(move || service.serve())?;
     }
@@ -99,25 +139,22 @@ pub(super) fn start(listener: OwnedFd, parts: Parts) -> io::Result<()> {
 }
 
 /// The tree with its placeholders: an inode each, whatever it will be called.
-fn tree(parts: &Parts) -> io::Result<Tree> {
-    let mut tree = Tree::open(&parts.root)?;
+fn tree(root: OwnedFd, parts: &Parts) -> io::Result<Tree> {
+    let mut tree = Tree::open(root, parts.numbers.clone(), parts.record_key.clone())?;
     for (path, memory) in &parts.files {
-        let stat = rustix::fs::fstat(tree.look(path, true)?)?;
-        tree.served.insert((stat.st_dev, stat.st_ino), Served::Memory(memory.try_clone()?));
+        tree.serve(path, Served::Memory(memory.try_clone()?))?;
     }
-    for name in &parts.devices {
-        let path = Path::new("/dev").join(name);
-        let stat = rustix::fs::fstat(tree.look(&path, false)?)?;
-        if rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::RegularFile {
-            tree.served.insert((stat.st_dev, stat.st_ino), Served::Device(path));
+    if parts.devices {
+        for (name, ..) in super::chroot::NODES {
+            let path = Path::new("/dev").join(name);
+            let served = if name == "tty" { Served::Terminal } else { Served::Device(path.clone()) };
+            tree.serve(&path, served)?;
         }
+        tree.serve(Path::new("/dev/pts/ptmx"), Served::Multiplexer)?;
+        let directory = tree.look(Path::new("/dev/pts"), false)?;
+        tree.terminals.show_in(directory)?;
     }
     Ok(tree)
-}
-
-/// Installs the filter on this thread; a supervisor takes its listener.
-pub(super) fn install() -> io::Result<OwnedFd> {
-    raw::install_listener(&filter::program())
 }
 
 /// What one answer is.
@@ -144,7 +181,8 @@ impl Answer {
 struct Service {
     listener: OwnedFd,
     tree: Tree,
-    record_key: Option<Key>,
+    may_chroot: bool,
+    real_devices: bool,
     memories: Memories,
 }
 
