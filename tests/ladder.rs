@@ -65,8 +65,8 @@ fn docker_default_is_a_chroot(mut bench: Bench) {
     }
 }
 
-const FOUND: [(&str, &str); 22] = [
-    ("self", "grep -q '^Name:.*grep' /proc/self/status"),
+const FOUND: [(&str, &str); 32] = [
+    ("self", "grep -Eq '^Name:.*(grep|exe)' /proc/self/status"),
     ("exe", "test -x \"$(readlink -f /proc/self/exe)\""),
     ("cwd", "cd /tmp && test \"$(readlink /proc/self/cwd)\" = /tmp"),
     ("root", "test -f /proc/self/root/etc/hosts"),
@@ -88,6 +88,25 @@ const FOUND: [(&str, &str); 22] = [
     ("chroot to here", "test -d /"),
     ("sync", "sync"),
     ("relative", "cd /proc && grep -q MemTotal meminfo && grep -q Name: self/status"),
+    ("going there", "cd /proc/self/fd && ls | grep '^1$' && cd /proc/self && grep -q ^Name: status"),
+    ("back out", "cd /tmp && cd /proc/self/cwd && test \"$(pwd -P)\" = /tmp"),
+    ("running oneself", "/proc/self/exe 2>&1 | grep -q '^exe: applet not found'"),
+    (
+        "new file through a link",
+        "cd /tmp && echo x > /proc/self/cwd/new && test \"$(cat /tmp/new)\" = x && rm new",
+    ),
+    (
+        "mode through a descriptor",
+        "echo x > /tmp/f; chmod 640 /proc/self/fd/3 3</tmp/f; test $(stat -c %a /tmp/f) = 640",
+    ),
+    (
+        "owner through a descriptor",
+        "echo x > /tmp/f; chown 5:6 /proc/self/fd/3 3</tmp/f; test $(stat -c %u:%g /tmp/f) = 5:6; rm /tmp/f",
+    ),
+    ("file system", "stat -f /proc/self >/dev/null && test \"$(stat -f -c %t /proc)\" = 9fa0"),
+    ("ps", "ps > /tmp/ps; cat /tmp/ps; grep -q 'ps$' /tmp/ps; rm /tmp/ps"),
+    ("multiplexer", "test -c /dev/ptmx && ls /dev/pts | grep -q ptmx"),
+    ("no terminal", "! sh -c 'echo x > /dev/tty'"),
 ];
 
 fn a_run_finds_proc_and_devices(mut bench: Bench) {

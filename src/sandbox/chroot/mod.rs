@@ -16,6 +16,7 @@ mod carry;
 mod child;
 mod fixtures;
 mod guard;
+mod limits;
 mod probe;
 mod swap;
 
@@ -23,7 +24,7 @@ use super::namespaces::Namespaces;
 use super::spec::{Exit, OutputStream, Root, RunSpec};
 use super::{Error, Rung, Sandbox};
 
-pub(super) use carry::{carry_order, receive_descriptor};
+pub(super) use carry::carry_order;
 pub(super) use fixtures::NODES;
 pub(super) use probe::{no_overlay, probe};
 
