@@ -158,7 +158,12 @@ impl Service {
             }
             Request::ChangeRoot { place } if !self.may_chroot => self.change_root(&asked(&place)?.path),
             Request::ChangeRoot { .. } => Ok(Answer::GoOn),
-            Request::Open { place, flags, mode } => self.open(notification, &asked(&place)?, flags, mode),
+            Request::Open { place, flags, mode } => match asked(&place) {
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                    self.open_device_of_a_child(notification, &place, flags)
+                }
+                asked => self.open(notification, &asked?, flags, mode),
+            },
             Request::Status { place, flags, buffer, extended } => {
                 self.status(notification, &asked(&place)?.path, flags, buffer, extended)
             }
@@ -182,6 +187,23 @@ impl Service {
             Request::ChangeDirectory { place } => self.change_directory(notification, &asked(&place)?),
             Request::Watch { place } => self.watch(notification, &asked(&place)?),
         }
+    }
+
+    /// A process that was forked by one that had changed its ids cannot be read
+    /// (apt's child, which takes its terminal). What its parent had at that
+    /// place is believed if it is a device that is served, and nothing else.
+    fn open_device_of_a_child(
+        &self,
+        notification: &Notification,
+        place: &Place,
+        flags: OFlags,
+    ) -> io::Result<Answer> {
+        let text = self.memories.read_inherited_text(notification.thread, place.path)?;
+        let path = task::path(&text);
+        if !path.starts_with("/dev") {
+            return Ok(Answer::GoOn);
+        }
+        self.open_served_only(notification.thread, path, flags)
     }
 
     /// Only callers whose root is the RUN's see /proc.

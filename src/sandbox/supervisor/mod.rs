@@ -38,7 +38,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 
-use nix::errno::Errno;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::fs::{MemfdFlags, SealFlags};
@@ -229,12 +228,17 @@ struct Office {
 }
 
 impl Office {
+    /// Until nobody is left who could call; on kernels that do not tell (before
+    /// 6.11) until this process ends.
     fn serve(&self) {
-        while self.wait() {
+        loop {
+            // Not poll(2) first: every moment before a call is taken is one in
+            // which a signal interrupts it.
             let notification = match raw::next_notification(self.listener.as_fd()) {
                 Ok(notification) => notification,
-                // Withdrawn by a signal, or interrupted ourselves.
-                Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EINTR)) => continue,
+                Err(error) if error.raw_os_error() == Some(libc::EINTR) => continue,
+                // Withdrawn by a signal, or nobody is left.
+                Err(error) if error.raw_os_error() == Some(libc::ENOENT) && !self.is_over() => continue,
                 Err(_) => return,
             };
             let known = self.parts.iter().find_map(|part| part.answer(&self.listener, &notification));
@@ -244,17 +248,11 @@ impl Office {
         }
     }
 
-    /// Whether somebody waits; not, once nobody can.
-    fn wait(&self) -> bool {
-        loop {
-            let mut watched = [PollFd::new(self.listener.as_fd(), PollFlags::POLLIN)];
-            match poll(&mut watched, PollTimeout::NONE) {
-                Err(Errno::EINTR) => {}
-                Err(_) => return false,
-                Ok(_) => {
-                    return watched[0].revents().is_some_and(|events| events.contains(PollFlags::POLLIN));
-                }
-            }
+    fn is_over(&self) -> bool {
+        let mut watched = [PollFd::new(self.listener.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut watched, PollTimeout::ZERO) {
+            Ok(_) => watched[0].revents().is_some_and(|events| events.contains(PollFlags::POLLHUP)),
+            Err(_) => false,
         }
     }
 

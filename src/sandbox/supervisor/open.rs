@@ -55,6 +55,19 @@ impl Service {
         Ok(Answer::of(opened, |fd| Answer::Descriptor { fd, close_on_exec }))
     }
 
+    /// A device or a terminal; all else goes on.
+    pub(super) fn open_served_only(&self, thread: i32, path: &Path, flags: OFlags) -> io::Result<Answer> {
+        let Target::Served(inode, fd) = self.tree.resolve(path, true, thread)? else {
+            return Ok(Answer::GoOn);
+        };
+        if matches!(self.tree.behind(inode), Some(Served::Memory(_))) {
+            return Ok(Answer::GoOn);
+        }
+        let close_on_exec = flags.contains(OFlags::CLOEXEC);
+        let opened = self.open_served(thread, inode, &fd, flags);
+        Ok(Answer::of(opened, |fd| Answer::Descriptor { fd, close_on_exec }))
+    }
+
     /// The placeholder says who may, its content comes from elsewhere.
     fn open_served(
         &self,

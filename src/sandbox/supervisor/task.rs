@@ -166,6 +166,25 @@ impl Memories {
         Err(io::Error::from_raw_os_error(libc::ENAMETOOLONG))
     }
 
+    /// A text of a process that cannot be read because it was forked by one that
+    /// had changed its ids: as it was in that one, whose memory is kept. The
+    /// process may have written another text there since.
+    pub(super) fn read_inherited_text(&self, thread: i32, address: u64) -> io::Result<Vec<u8>> {
+        let denied = || io::Error::from(io::ErrorKind::PermissionDenied);
+        let mut process = Identity::of(thread)?.process;
+        for _ in 0..2 {
+            let stat = fs::read(format!("/proc/{process}/stat"))?;
+            process = parent(&stat).ok_or_else(denied)?;
+            let Some(memory) = self.kept(process) else { continue };
+            let mut text = vec![0; 256];
+            let length = memory.read_at(&mut text, address)?;
+            let end = text.iter().take(length).position(|byte| *byte == 0).ok_or_else(denied)?;
+            text.truncate(end);
+            return Ok(text);
+        }
+        Err(denied())
+    }
+
     /// Fills `bytes` from `address`.
     pub(super) fn read_exact(&self, thread: i32, address: u64, bytes: &mut [u8]) -> io::Result<()> {
         let wanted = bytes.len();
