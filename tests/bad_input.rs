@@ -3,10 +3,10 @@
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
-use std::process::Command;
 
 use libtest_mimic::Trial;
 
+use crate::support::mount::Mounted;
 use crate::support::{Bench, Run, User, as_caller, as_everyone, plain};
 
 pub fn trials() -> Vec<Trial> {
@@ -157,11 +157,7 @@ fn disk_full() -> Result<(), String> {
     let mut bench = Bench::new(user);
     let state = bench.state();
     fs::create_dir(&state).unwrap();
-    let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=8m", "tmpfs"]).arg(&state).status();
-    if !mounted.is_ok_and(|status| status.success()) {
-        return Err("mount is not allowed here".to_owned());
-    }
-    let unmount = Unmount(state);
+    let mounted = Mounted::tmpfs(&state, "size=8m")?;
     let mut noise = vec![0_u8; 16 << 20];
     fs::File::open("/dev/urandom")
         .and_then(|mut file| std::io::Read::read_exact(&mut file, &mut noise))
@@ -173,15 +169,6 @@ fn disk_full() -> Result<(), String> {
     bench.dockerfile("FROM scratch\nCOPY Dockerfile /d\n");
     let run: Run = bench.try_build(&["-t", "x"]);
     assert_eq!(run.code, Some(0), "{}", run.stderr);
-    drop(unmount);
+    drop(mounted);
     Ok(())
-}
-
-struct Unmount(std::path::PathBuf);
-
-impl Drop for Unmount {
-    fn drop(&mut self) {
-        // Left mounted only when the test program itself is killed.
-        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
-    }
 }

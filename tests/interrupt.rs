@@ -16,12 +16,36 @@ use crate::support::{Bench, as_everyone};
 pub fn trials() -> Vec<Trial> {
     let mut trials = as_everyone("interrupt::sigterm_in_a_run", sigterm_in_a_run);
     trials.extend(as_everyone("interrupt::kill_is_swept_by_the_next_start", kill_is_swept_by_the_next_start));
+    trials.extend(as_everyone("interrupt::sigterm_while_hashing", sigterm_while_hashing));
     // The rung needs real root.
     let of_root = |trial: &Trial| trial.name().ends_with("as_root");
     trials.extend(
         as_everyone("interrupt::kill_loses_no_cache", kill_loses_no_cache).into_iter().filter(of_root),
     );
     trials
+}
+
+/// Nothing has run yet when the context is read, which may take long: here it is
+/// a file of holes that would take minutes.
+fn sigterm_while_hashing(mut bench: Bench) {
+    bench.file("big", "");
+    fs::File::options().write(true).open(bench.path("context/big")).unwrap().set_len(1 << 38).unwrap();
+    bench.dockerfile("FROM scratch\nCOPY big /\n");
+    let mut child = bench.command(&["build", "--progress", "plain", "-t", "x", "context"]).spawn().unwrap();
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    let mut said = String::new();
+    // Its first words; then it soon reads.
+    stderr.read_line(&mut said).unwrap();
+    std::thread::sleep(Duration::from_millis(700));
+    assert!(child.try_wait().unwrap().is_none(), "it ended before it was told");
+    let told = Instant::now();
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    let status = child.wait().unwrap();
+    assert!(told.elapsed() < Duration::from_secs(3), "it took {:?}", told.elapsed());
+    stderr.read_to_string(&mut said).unwrap();
+    assert_eq!(status.code(), Some(1), "{said}");
+    assert!(said.contains("the build was interrupted"), "{said}");
+    bench.assert_clean();
 }
 
 /// A build that is running, ended when the test is.

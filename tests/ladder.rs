@@ -43,7 +43,7 @@ fn build(container: &Container, bench: &Bench, flags: &[&str], rung: &str) -> (I
 }
 
 /// One `PASS` or `FAIL` line for each check of a RUN.
-fn checks(lines: &[(&str, &str)]) -> String {
+pub fn checks(lines: &[(&str, &str)]) -> String {
     let mut script = String::from("RUN <<'CHECKS'\n");
     for (name, command) in lines {
         script.push_str(&format!("if ({command}) >/tmp/said 2>&1; then echo PASS {name}; else echo FAIL {name}; cat /tmp/said; fi\n"));
@@ -52,7 +52,7 @@ fn checks(lines: &[(&str, &str)]) -> String {
     script
 }
 
-fn assert_all_pass(said: &str, count: usize) {
+pub fn assert_all_pass(said: &str, count: usize) {
     assert!(!said.contains("| FAIL "), "{said}");
     assert_eq!(said.matches("| PASS ").count(), count, "{said}");
 }
@@ -228,9 +228,11 @@ fn devices_of_a_run_look_like_devices(mut bench: Bench) {
     bench.dockerfile(&format!("# syntax=docker/dockerfile:1\nFROM BASE\n{}", checks(&DEVICES)));
     let (image, said) = build(&DOCKER_DEFAULT, &bench, &["-t", "devices"], "chroot");
     assert_all_pass(&said, DEVICES.len());
-    for (name, kind, device) in
-        [("node", EntryType::Char, (1, 3)), ("copy", EntryType::Char, (1, 3)), ("disk", EntryType::Block, (8, 1))]
-    {
+    for (name, kind, device) in [
+        ("node", EntryType::Char, (1, 3)),
+        ("copy", EntryType::Char, (1, 3)),
+        ("disk", EntryType::Block, (8, 1)),
+    ] {
         let entry = image.entry(name);
         assert_eq!((entry.kind, entry.device), (kind, Some(device)), "{name}");
     }

@@ -7,6 +7,7 @@
 
 mod add;
 mod architecture;
+mod around;
 mod bad_input;
 mod build;
 mod cache;
@@ -14,11 +15,15 @@ mod cli;
 mod contexts;
 mod differential;
 mod fuzz;
+mod graph;
 mod interrupt;
+mod judge;
 mod ladder;
 mod push;
 mod reproducible;
 mod secrets;
+mod single;
+mod ssh;
 mod support;
 
 use std::process::ExitCode;
@@ -30,18 +35,23 @@ fn main() -> ExitCode {
     let trials: Vec<Trial> = [
         add::trials(),
         architecture::trials(),
+        around::trials(),
         bad_input::trials(),
         build::trials(),
         cache::trials(),
         cli::trials(),
         differential::trials(),
         fuzz::trials(),
+        graph::trials(),
         contexts::trials(),
         interrupt::trials(),
+        judge::trials(),
         ladder::trials(),
         push::trials(),
         reproducible::trials(),
         secrets::trials(),
+        single::trials(),
+        ssh::trials(),
     ]
     .into_iter()
     .flatten()

@@ -1,9 +1,7 @@
 //! COPY and ADD as steps: where the sources are, and who owns the copies.
 
 use std::collections::BTreeSet;
-use std::fs::File;
 use std::io::Read;
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,23 +9,22 @@ use super::copy::{self, Picked, Target};
 use super::error::StepError;
 use super::identity::Accounts;
 use super::inputs;
-use super::material::{Chain, blocking};
+use super::material::blocking;
 use super::outside::{DownloadTree, Fetched};
 use super::stage::{Made, Site, Work};
 use super::tree::LayersTree;
 use crate::context::{self, DirectoryContext, Ignore, Owners, SelectOptions, Selection, SourceTree};
-use crate::layer::{self, Stack, UnpackOptions};
+use crate::image::Digest;
+use crate::layer::{self, Spool, Stack};
 use crate::plan::{CopyFrom, CopyOp, CopySource};
-use crate::rootfs::LayerTree;
 
 /// Makes the layer of one COPY or ADD.
-pub(super) async fn copy(work: &Work, op: &CopyOp) -> Result<Made, StepError> {
+pub(super) async fn copy(work: &Work, op: &CopyOp, source: Option<Source>) -> Result<Made, StepError> {
     let stack = work.site.materials.stack(&work.chain).await?;
     let owner = match &op.chown {
         Some(chown) => Some(owner(work, chown).await?),
         None => None,
     };
-    let source = source(work, &op.from).await?;
     let outside = check_out(work, op).await?;
     let mut writer = work.writer()?;
     let (site, op) = (Arc::clone(&work.site), op.clone());
@@ -44,52 +41,37 @@ pub(super) async fn copy(work: &Work, op: &CopyOp) -> Result<Made, StepError> {
 /// `--chown`: numbers need no look into the stage.
 async fn owner(work: &Work, chown: &str) -> Result<(u32, u32), StepError> {
     let numeric = chown.split(':').all(|part| part.parse::<u32>().is_ok());
-    let accounts = if numeric { Accounts::default() } else { accounts_of(work, &work.chain).await? };
+    let accounts = match numeric {
+        true => Accounts::default(),
+        false => work.site.materials.accounts(&work.chain).await?,
+    };
     Ok(accounts.owner(chown))
 }
 
-/// The passwd and group files of a chain, read out of its layers' blobs, so
-/// that no tree is unpacked for two small files.
-pub(super) async fn accounts_of(work: &Work, chain: &Chain) -> Result<Accounts, StepError> {
-    let stack = work.site.materials.stack(chain).await?;
-    let mut files = Vec::new();
-    for name in ["etc/passwd", "etc/group"] {
-        let resolved = stack.resolve(Path::new(name), true).map_err(StepError::Layer)?;
-        files.push(match resolved.found {
-            Some(found) => {
-                let (path, layer) = (found.source_path, &chain.0[found.source_layer]);
-                let blob = work.site.materials.blob(layer).await?;
-                let media_type = layer.layer.media_type.clone();
-                blocking(move || read_one(&blob, &media_type, &path)).await?
-            }
-            None => Vec::new(),
-        });
-    }
-    let group = files.pop().unwrap_or_default();
-    Ok(Accounts { passwd: files.pop().unwrap_or_default(), group })
-}
-
-fn read_one(blob: &Path, media_type: &str, path: &Path) -> Result<Vec<u8>, StepError> {
-    let file = File::open(blob).map_err(|source| StepError::File { path: blob.to_owned(), source })?;
-    let mut found = layer::read_files(file, media_type, &[path]).map_err(StepError::Layer)?;
-    Ok(found.remove(path).unwrap_or_default())
-}
-
-/// Where a COPY reads.
+/// Where a COPY reads, with all that it reads at hand.
+#[derive(Clone)]
 pub(super) struct Source {
     pub(super) tree: Arc<dyn SourceTree + Send + Sync>,
     /// Images and stages keep their owners; what comes from outside is root's.
     pub(super) owners: Owners,
 }
 
+impl Source {
+    /// The digest of what `op` reads of it.
+    pub(super) async fn digest(&self, op: &CopyOp) -> Result<Digest, StepError> {
+        let (source, op) = (self.clone(), op.clone());
+        blocking(move || inputs::digest_sources(source.tree.as_ref(), &op, source.owners)).await
+    }
+}
+
 /// The tree that `--from` names; `None` when there is no context to read.
-pub(super) async fn source(work: &Work, from: &CopyFrom) -> Result<Option<Source>, StepError> {
+pub(super) async fn source(work: &Work, op: &CopyOp) -> Result<Option<Source>, StepError> {
     let site = &work.site;
     let directory = |context: &Arc<DirectoryContext>| Source {
         tree: Arc::<DirectoryContext>::clone(context),
         owners: Owners::Ignore,
     };
-    let (name, chain) = match from {
+    let (name, chain) = match &op.from {
         CopyFrom::Context => return Ok(site.contexts.main.as_ref().map(directory)),
         CopyFrom::Named(name) => return Ok(site.contexts.named.get(name).map(directory)),
         CopyFrom::Stage(id) => (format!("stage `{}`", site.stage(*id).name), work.chain_of_stage(*id).await?),
@@ -98,7 +80,14 @@ pub(super) async fn source(work: &Work, from: &CopyFrom) -> Result<Option<Source
             (format!("image `{reference}`"), site.bases.chain(&key))
         }
     };
-    let tree = Arc::new(LayersTree::new(name, &site.materials.trees(&chain).await?));
+    let (view, op) = (site.materials.view(name, &chain).await?, op.clone());
+    let (view, wanted) = blocking(move || {
+        let selection = inputs::pick(&view, &op)?;
+        let wanted = selection.map(|selection| view.wanted(&selection)).transpose();
+        Ok((view, wanted.map_err(StepError::Source)?.unwrap_or_default()))
+    })
+    .await?;
+    let tree = Arc::new(site.materials.fill(view, &chain, wanted).await?);
     Ok(Some(Source { tree, owners: Owners::Count }))
 }
 
@@ -138,7 +127,7 @@ fn pick_outside<'a>(site: &Site, op: &CopyOp, arrived: &'a Arrived) -> Result<Pi
             let name = tree.file.name.clone();
             let unpack = op.add.as_ref().is_some_and(|add| add.unpack == Some(true));
             if unpack && layer::is_archive(open(tree, Path::new(&name))?).map_err(StepError::Layer)? {
-                return unpack_archive(site, tree, Path::new(&name));
+                return read_archive(site, tree, Path::new(&name));
             }
             Ok(Picked::File { tree, node: tree.file_node(), name })
         }
@@ -201,7 +190,7 @@ fn with_archives<'a>(
     for item in items {
         if item.node.is_file() && layer::is_archive(open(tree, &item.path)?).map_err(StepError::Layer)? {
             picked.push(piece(std::mem::take(&mut files)));
-            picked.push(unpack_archive(site, tree, &item.path)?);
+            picked.push(read_archive(site, tree, &item.path)?);
         } else {
             files.push(item);
         }
@@ -210,19 +199,15 @@ fn with_archives<'a>(
     Ok(picked)
 }
 
-fn unpack_archive(site: &Site, tree: &dyn SourceTree, path: &Path) -> Result<Picked<'static>, StepError> {
-    let failed = |source| StepError::File { path: site.materials.unfinished.clone(), source };
-    let own = tempfile::tempdir_in(&site.materials.unfinished).map_err(failed)?.keep();
-    let directory = File::open(&own).map_err(failed)?;
-    let options = UnpackOptions { record_key: site.materials.record_key.clone() };
-    let unpacked = layer::unpack_archive(open(tree, path)?, directory.as_fd(), &options);
-    let unpacked = unpacked.map_err(StepError::Layer)?;
-    let described: BTreeSet<PathBuf> = unpacked.index.iter().map(|entry| entry.path).collect();
-    let stack = Stack::new(vec![Arc::new(unpacked.index.clone())]);
+fn read_archive(site: &Site, tree: &dyn SourceTree, path: &Path) -> Result<Picked<'static>, StepError> {
+    let mut spool = Spool::create(&site.materials.unfinished).map_err(StepError::Layer)?;
+    let (index, bodies) = spool.take_archive(open(tree, path)?).map_err(StepError::Layer)?;
+    let described: BTreeSet<PathBuf> = index.iter().map(|entry| entry.path).collect();
+    let stack = Stack::new(vec![Arc::new(index)]);
     let implied = stack.iter().map(|found| found.entry.path).filter(|path| !described.contains(path));
     let implied = implied.collect();
-    let only = LayerTree { tree: own, index: Arc::new(unpacked.index) };
-    let tree = LayersTree::new(format!("archive `{}`", path.display()), &[only]);
+    let name = format!("archive `{}`", path.display());
+    let tree = LayersTree::of_archive(name, stack, spool, bodies);
     Ok(Picked::Archive { tree: Box::new(tree), implied })
 }
 

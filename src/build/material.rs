@@ -12,6 +12,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio_util::sync::CancellationToken;
 
 use super::error::StepError;
+use super::identity::Accounts;
+use super::tree::{LayersTree, Wanted};
 use crate::image::{Digest, Hasher, Layer, Reference};
 use crate::layer::{self, EntryIndex, LowerTrees, Stack, UnpackOptions};
 use crate::metadata;
@@ -35,6 +37,11 @@ impl Chain {
     /// purpose; not the same bytes).
     pub(super) fn id(&self) -> Digest {
         chain_id(self.0.iter().map(|layer| layer.layer.diff_id))
+    }
+
+    /// The same of the layers up to this position.
+    fn id_up_to(&self, position: usize) -> Digest {
+        chain_id(self.0[..=position].iter().map(|layer| layer.layer.diff_id))
     }
 }
 
@@ -73,7 +80,11 @@ pub(super) struct Materials {
     pub(super) cancel: CancellationToken,
     locks: Locks<(Digest, Form)>,
     indexes: Mutex<HashMap<Digest, Arc<EntryIndex>>>,
+    accounts: Mutex<HashMap<AccountsKey, Accounts>>,
 }
+
+/// Layer and name of the two files.
+type AccountsKey = Vec<Option<(Digest, PathBuf)>>;
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum Form {
@@ -98,6 +109,7 @@ impl Materials {
             cancel,
             locks: Locks::new(),
             indexes: Mutex::new(HashMap::new()),
+            accounts: Mutex::new(HashMap::new()),
         }
     }
 
@@ -142,12 +154,63 @@ impl Materials {
         Ok(Stack::new(indexes))
     }
 
+    /// A chain to read, as `name`, of which nothing is unpacked for this: what
+    /// is unpacked already serves files as well. The bytes of others come with
+    /// [`Self::fill`].
+    pub(super) async fn view(&self, name: String, chain: &Chain) -> Result<LayersTree, StepError> {
+        let trees = (0..chain.0.len()).map(|position| self.known_tree(chain, position)).collect();
+        Ok(LayersTree::new(name, self.stack(chain).await?, trees))
+    }
+
+    /// Takes the bytes of files out of the blobs of a chain, each streamed once.
+    pub(super) async fn fill(
+        &self,
+        mut view: LayersTree,
+        chain: &Chain,
+        wanted: Wanted,
+    ) -> Result<LayersTree, StepError> {
+        for (number, names) in wanted {
+            let layer = chain.0[number].layer.clone();
+            let blob = self.blob(&chain.0[number]).await?;
+            let directory = self.unfinished.clone();
+            let taking = move || {
+                let blob = (blob.as_path(), layer.media_type.as_str());
+                let diff_id = view.take(number, blob, &names, &directory)?;
+                check_diff_id(&layer, diff_id)?;
+                Ok(view)
+            };
+            view = blocking(taking).await?;
+        }
+        Ok(view)
+    }
+
+    /// The passwd and group files of a chain.
+    pub(super) async fn accounts(&self, chain: &Chain) -> Result<Accounts, StepError> {
+        const FILES: [&str; 2] = ["etc/passwd", "etc/group"];
+        let view = self.view("this stage".to_owned(), chain).await?;
+        let key = |(number, path): (usize, PathBuf)| (chain.0[number].layer.diff_id, path);
+        let key: AccountsKey = view.places(&FILES).into_iter().map(|place| place.map(key)).collect();
+        let known = self.accounts.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
+        if let Some(accounts) = known {
+            return Ok(accounts);
+        }
+        let wanted = view.wanted_small(&FILES);
+        let accounts = super::run::accounts(&self.fill(view, chain, wanted).await?)?;
+        self.accounts.lock().unwrap_or_else(PoisonError::into_inner).insert(key, accounts.clone());
+        Ok(accounts)
+    }
+
+    fn known_tree(&self, chain: &Chain, position: usize) -> Option<PathBuf> {
+        let of_layer = self.store.tree(&chain.0[position].layer.diff_id);
+        of_layer.or_else(|| self.store.tree(&chain.id_up_to(position)))
+    }
+
     /// The unpacked trees of a chain, bottom first.
     pub(super) async fn trees(&self, chain: &Chain) -> Result<Vec<LayerTree>, StepError> {
         let mut trees: Vec<LayerTree> = Vec::with_capacity(chain.0.len());
         for (position, layer) in chain.0.iter().enumerate() {
-            let id = chain_id(chain.0[..=position].iter().map(|layer| layer.layer.diff_id));
-            let tree = self.tree(layer, id, &trees).await?;
+            let known = || self.known_tree(chain, position);
+            let tree = self.tree(layer, chain.id_up_to(position), &known, &trees).await?;
             trees.push(tree);
         }
         Ok(trees)
@@ -157,12 +220,12 @@ impl Materials {
         &self,
         layer: &ChainLayer,
         chain: Digest,
+        known: &(dyn Fn() -> Option<PathBuf> + Sync),
         below: &[LayerTree],
     ) -> Result<LayerTree, StepError> {
         let diff_id = layer.layer.diff_id;
         let _guard = self.locks.lock((diff_id, Form::Tree)).await;
-        let known = self.store.tree(&diff_id).or_else(|| self.store.tree(&chain));
-        if let Some(tree) = known {
+        if let Some(tree) = known() {
             return Ok(LayerTree { tree, index: self.index(layer).await? });
         }
         let blob = self.blob(layer).await?;

@@ -23,8 +23,14 @@ struct Ended {
 }
 
 /// Runs the step and keeps what it made.
-pub(super) async fn run(work: &mut Work, step: &Step, op: &RunOp, event: StepId) -> Result<Made, Error> {
-    let ended = match perform(work, op, event).await {
+pub(super) async fn run(
+    work: &mut Work,
+    step: &Step,
+    op: &RunOp,
+    sources: &mounts::Sources,
+    event: StepId,
+) -> Result<Made, Error> {
+    let ended = match perform(work, op, sources, event).await {
         Ok(ended) => ended,
         Err(error) => return Err(work.failed(step, error)),
     };
@@ -47,18 +53,23 @@ fn broken(work: &Work, step: &Step, exit: Exit, tail: &[String]) -> Error {
     Error::Step { place: work.site.place(step, step_failed(step), tail), source: Box::new(source) }
 }
 
-async fn perform(work: &mut Work, op: &RunOp, event: StepId) -> Result<Ended, StepError> {
+async fn perform(
+    work: &mut Work,
+    op: &RunOp,
+    sources: &mounts::Sources,
+    event: StepId,
+) -> Result<Ended, StepError> {
     work.site.sandbox.ready().map_err(StepError::Sandbox)?;
     let trees = work.site.materials.trees(&work.chain).await?;
     let scratch = work.scratch(event)?;
-    let prepared = mounts::prepare(work, op, &scratch).await?;
+    let prepared = mounts::prepare(work, op, sources, &scratch).await?;
     let writer = work.writer()?;
     let (site, op, previous) = (Arc::clone(&work.site), op.clone(), work.rootfs.take());
     blocking(move || {
         let key = &site.materials.record_key;
         let mut rootfs =
             Rootfs::prepare(&site.storage, &trees, &scratch, key, previous).map_err(StepError::Rootfs)?;
-        let view = LayersTree::new("this stage".to_owned(), &trees);
+        let view = LayersTree::of_trees("this stage".to_owned(), &trees);
         let mut spec = run::spec(&op, &view, rootfs.root(), &site.surroundings, prepared.specs)?;
         spec.record_key = Some(key.clone());
         let mut lines = Lines::new(Arc::clone(&site.reporter), event);
@@ -67,7 +78,7 @@ async fn perform(work: &mut Work, op: &RunOp, event: StepId) -> Result<Ended, St
         let ended = site.sandbox.run(&spec, &mut |stream, chunk| lines.take(stream, chunk), &should_end);
         site.quota.check()?;
         let exit = ended.map_err(StepError::Sandbox)?;
-        drop(prepared.held);
+        drop((prepared.held, prepared.agents));
         let tail = lines.finish();
         let packed = match exit {
             Exit::Code(0) => Some(rootfs.pack(writer).map_err(StepError::Rootfs)?),

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::bases::Bases;
 use super::error::{Error, StepError};
-use super::inputs::{self, Contexts, StageKeys};
+use super::inputs::{Contexts, StageKeys};
 use super::known::Known;
 use super::material::{Chain, ChainLayer, Locks, Materials};
 use super::quota::Quota;
@@ -17,7 +17,7 @@ use super::{copy_step, mounts, run_step, workdir_step};
 use crate::dockerfile::{Diagnostic, Source};
 use crate::image::{Digest, History, ImageBuilder, ImageConfig};
 use crate::layer::{LayerWriter, PackOptions, PackedLayer};
-use crate::plan::{self, BuildPlan, CopyOp, Op, Stage, StageBase, StageId, Step};
+use crate::plan::{self, BuildPlan, Op, Stage, StageBase, StageId, Step};
 use crate::progress::{Event, Reporter, StepId, StepOutcome};
 use crate::rootfs::Rootfs;
 use crate::sandbox::{Sandbox, Storage};
@@ -75,6 +75,15 @@ pub(super) struct Work {
     pub(super) chain: Chain,
     /// The tree of the last RUN, where the storage goes on with it.
     pub(super) rootfs: Option<Rootfs>,
+}
+
+/// What a step reads from outside its own layers: for its key, and then for
+/// its work, so that nothing is read out of a layer twice.
+#[derive(Default)]
+struct Gathered {
+    digests: Vec<Digest>,
+    copied: Option<copy_step::Source>,
+    mounts: mounts::Sources,
 }
 
 impl Site {
@@ -199,21 +208,24 @@ impl Work {
         let recipe = cache_key(site.epoch, site.keys[self.id.0].steps[position].as_digest());
         // The same step of another stage may be at work: wait for its result.
         let _guard = site.step_locks.lock(recipe).await;
-        let content = self.content_key(step).await.map_err(|error| self.failed(step, error))?;
+        let gathered = self.gather(step).await.map_err(|error| self.failed(step, error))?;
+        let content = self.content_key(step, &gathered);
         if let Some(made) = self.site.cached(self.id, &content)? {
             self.site.remember(&[recipe], &made)?;
             return Ok((made, true));
         }
         let _slot = site.slots.acquire().await.map_err(|_| Error::Cancelled)?;
-        let made = self.execute(step, event).await?;
+        let made = self.execute(step, gathered, event).await?;
         self.site.remember(&[recipe, content], &made)?;
         Ok((made, false))
     }
 
-    async fn execute(&mut self, step: &Step, event: StepId) -> Result<Made, Error> {
+    async fn execute(&mut self, step: &Step, gathered: Gathered, event: StepId) -> Result<Made, Error> {
         match &step.op {
-            Op::Run(op) => run_step::run(self, step, op, event).await,
-            Op::Copy(op) => copy_step::copy(self, op).await.map_err(|error| self.failed(step, error)),
+            Op::Run(op) => run_step::run(self, step, op, &gathered.mounts, event).await,
+            Op::Copy(op) => {
+                copy_step::copy(self, op, gathered.copied).await.map_err(|error| self.failed(step, error))
+            }
             Op::Workdir(op) => workdir_step::make(self, op).await.map_err(|error| self.failed(step, error)),
             Op::Config => unreachable!("config steps are recorded, not executed"),
         }
@@ -228,23 +240,28 @@ impl Work {
 
     /// The key by what the step really reads: the layers below it and the files
     /// it copies, whichever way they came about.
-    async fn content_key(&self, step: &Step) -> Result<Digest, StepError> {
-        let mut contents = Vec::new();
-        if let Op::Copy(op) = &step.op {
-            contents.extend(self.copied_content(op).await?);
-        } else if let Op::Run(op) = &step.op {
-            contents.extend(mounts::content(self, op).await?);
-        }
+    fn content_key(&self, step: &Step, gathered: &Gathered) -> Digest {
         let parent = plan::chain_key(&self.chain.id());
-        Ok(cache_key(self.site.epoch, plan::content_key(&parent, step, &contents).as_digest()))
+        cache_key(self.site.epoch, plan::content_key(&parent, step, &gathered.digests).as_digest())
     }
 
-    async fn copied_content(&self, op: &CopyOp) -> Result<Vec<Digest>, StepError> {
-        let mut digests = self.site.contexts.outside.digests(op);
-        if let Some(source) = copy_step::source(self, &op.from).await? {
-            digests.push(inputs::digest_sources(source.tree.as_ref(), op, source.owners)?);
+    /// Gets at hand what the step reads of contexts, stages and images.
+    async fn gather(&self, step: &Step) -> Result<Gathered, StepError> {
+        match &step.op {
+            Op::Copy(op) => {
+                let mut digests = self.site.contexts.outside.digests(op);
+                let copied = copy_step::source(self, op).await?;
+                if let Some(source) = &copied {
+                    digests.push(source.digest(op).await?);
+                }
+                Ok(Gathered { digests, copied, ..Gathered::default() })
+            }
+            Op::Run(op) => {
+                let (digests, mounts) = mounts::gather(self, op).await?;
+                Ok(Gathered { digests, mounts, copied: None })
+            }
+            Op::Workdir(_) | Op::Config => Ok(Gathered::default()),
         }
-        Ok(digests)
     }
 
     /// The image or stage that a step reads, as a chain.

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::copy_step;
 use super::error::StepError;
 use super::material::blocking;
 use super::stage::{Made, Work};
@@ -18,7 +17,7 @@ pub(super) async fn make(work: &Work, op: &WorkdirOp) -> Result<Made, StepError>
     let exists = resolved.found.as_ref().is_some_and(|found| found.entry.kind.is_directory());
     let (uid, gid) = match exists || op.user.is_empty() {
         true => (0, 0),
-        false => copy_step::accounts_of(work, &work.chain).await?.owner(&op.user),
+        false => work.site.materials.accounts(&work.chain).await?.owner(&op.user),
     };
     let mut writer = work.writer()?;
     let now = work.site.epoch.unwrap_or(work.site.now);
@@ -41,9 +40,15 @@ fn write(
 ) -> Result<(), StepError> {
     let mut chain: Vec<&Path> = path.ancestors().filter(|path| !path.as_os_str().is_empty()).collect();
     chain.reverse();
+    let first_missing = chain.iter().find(|path| stack.get(path).is_none());
+    let parent = first_missing.and_then(|path| path.parent()).map(Path::to_owned);
     for path in chain {
         let entry = match stack.get(path) {
-            Some(found) => Entry { path: path.to_owned(), ..found.entry.clone() },
+            // A directory that got something new in it has a new time.
+            Some(found) => {
+                let mtime = if parent.as_deref() == Some(path) { now } else { found.entry.mtime };
+                Entry { path: path.to_owned(), mtime, ..found.entry.clone() }
+            }
             None => Entry {
                 path: path.to_owned(),
                 kind: Kind::Directory { opaque: false },

@@ -273,14 +273,14 @@ fn below_pivot(
     let mut above: Vec<Parent> = Vec::new();
     let mut pending = vec![(PathBuf::new(), base.node.clone())];
     while let Some((name, node)) = pending.pop() {
-        let path = base.path.join(&name);
+        let path = clean(&base.path.join(&name));
         above.truncate(name.components().count().saturating_sub(1));
         let bytes = name.as_os_str().as_encoded_bytes();
         // `*` matches nothing at all, but means something below the pivot.
         let is_pivot = bytes.is_empty() && !everything;
         if pattern.matches(bytes) && !is_pivot {
             let parents = above.clone();
-            found.push(Selected { path: clean(&path), name, node, parents, wildcard, source: 0 });
+            found.push(Selected { path, name, node, parents, wildcard, source: 0 });
         } else if node.is_directory() && (bytes.is_empty() || pattern.may_match_below(bytes)) {
             for child in tree.children(&path)?.into_iter().rev() {
                 if let Some(node) = tree.node(&path.join(&child))? {

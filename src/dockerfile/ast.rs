@@ -221,8 +221,9 @@ pub enum InstructionKind {
     Label(Vec<KeyValue>, bool),
     /// `MAINTAINER`.
     Maintainer(Word),
-    /// `ONBUILD`: the trigger's text verbatim, and what it parses to.
-    Onbuild(String, Box<Instruction>),
+    /// `ONBUILD`: the trigger's text verbatim, and what it parses to. A trigger that is
+    /// wrong is stored all the same, as in BuildKit; whoever builds on it hears of it.
+    Onbuild(String, Option<Box<Instruction>>),
     /// `RUN`.
     Run(RunFlags, CommandForm, Vec<Heredoc>),
     /// `SHELL`.

@@ -167,7 +167,7 @@ fn kind(kind: &InstructionKind, out: &mut String) -> String {
         }
         InstructionKind::Maintainer(name) => format!("MAINTAINER {}", word(name)),
         InstructionKind::Onbuild(text, trigger) => {
-            describe_instruction(trigger, "    ", out);
+            trigger.iter().for_each(|trigger| describe_instruction(trigger, "    ", out));
             format!("ONBUILD {text:?}")
         }
         InstructionKind::Run(flags, form, heredocs) => {

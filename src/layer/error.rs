@@ -58,6 +58,15 @@ pub enum Error {
         /// What stands in the way.
         reason: String,
     },
+    /// The temporary file for what is taken out of a layer or archive.
+    #[error("cannot keep files of a layer in `{directory}`")]
+    Spool {
+        /// Where it lies.
+        directory: PathBuf,
+        /// Disk full, most often.
+        #[source]
+        source: io::Error,
+    },
     /// The blob could not be read or decompressed.
     #[error("cannot read the layer")]
     ReadBlob(#[source] io::Error),

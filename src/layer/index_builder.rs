@@ -27,6 +27,8 @@ pub(super) struct IndexBuilder {
     links: HashMap<PathBuf, Vec<PathBuf>>,
     /// The parent resolved last and where it is: tars are mostly sorted.
     parent: Option<(PathBuf, PathBuf)>,
+    /// Names that lost their file, each with the hard link that has it now.
+    promoted: Vec<(PathBuf, PathBuf)>,
 }
 
 impl IndexBuilder {
@@ -85,6 +87,12 @@ impl IndexBuilder {
     pub(super) fn get(&self, path: &Path) -> Option<Entry> {
         let rest = self.entries.get(&key(path))?;
         Some(decode_rest(bytes(path), rest).expect("only encode_rest fills the map"))
+    }
+
+    /// Since the last call, files whose name went while a hard link to them
+    /// stayed: the old name, and the link that is the file now.
+    pub(super) fn take_promoted(&mut self) -> Vec<(PathBuf, PathBuf)> {
+        std::mem::take(&mut self.promoted)
     }
 
     /// The finished index.
@@ -197,6 +205,7 @@ impl IndexBuilder {
         let Some(first) = names.next() else { return };
         let others: Vec<PathBuf> = names.collect();
         self.entries.insert(key(&first), rest);
+        self.promoted.push((target.to_owned(), first.clone()));
         for name in &others {
             let mut entry = self.get(name).expect("it was found above and nothing removed it");
             entry.kind = Kind::Hardlink { target: first.clone() };

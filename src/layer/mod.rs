@@ -5,6 +5,8 @@
 //! - [`unpack`] is the mirror image, and trusts nothing in the tar.
 //! - [`EntryIndex`] says what one layer contains, [`Stack`] what a chain of
 //!   them looks like: enough for a COPY to know its target without any tree.
+//! - [`Spool`] takes the bytes of some files out of a layer or archive while it
+//!   streams by: what a COPY reads of a stage or image that has no tree.
 //!
 //! Promises: the same entries give the same bytes, whatever the number of
 //! threads; memory does not grow with the size of a layer, only its index does
@@ -24,6 +26,7 @@ mod inode;
 mod pack;
 mod path;
 mod read;
+mod spool;
 mod stack;
 mod tar_stream;
 #[cfg(test)]
@@ -37,5 +40,6 @@ pub use error::Error;
 pub use index::EntryIndex;
 pub use pack::{LayerWriter, PackOptions, PackedLayer};
 pub use read::{index, is_archive, read_files};
+pub use spool::{Bodies, Body, Spool};
 pub use stack::{Found, Resolved, Stack};
-pub use unpack::{Below, LowerTrees, UnpackOptions, Unpacked, unpack, unpack_archive};
+pub use unpack::{Below, LowerTrees, UnpackOptions, Unpacked, open_in_tree, unpack, unpack_archive};

@@ -5,6 +5,7 @@
 //! opaque directories and replaced directories are worked in then; what a
 //! lookup finds is what a container would see.
 
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,8 +20,13 @@ use super::{Entry, EntryIndex, Error, Kind};
 #[derive(Clone, Debug, Default)]
 pub struct Stack {
     layers: Vec<Arc<EntryIndex>>,
+    /// Of each layer, what its tar calls the files that were moved.
+    tar_names: Vec<Arc<TarNames>>,
     slots: Arc<Vec<Slot>>,
 }
+
+/// Path in the chain → path in the layer's tar, its own links followed.
+type TarNames = HashMap<PathBuf, PathBuf>;
 
 /// A path that exists, and which record describes it.
 #[derive(Clone, Copy, Debug)]
@@ -30,7 +36,7 @@ struct Slot {
     data: Place,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Place {
     layer: u32,
     at: u32,
@@ -79,16 +85,25 @@ impl Stack {
     /// Puts a layer on top. Entries of it whose parents are links below are
     /// moved to where those links lead, as [`super::unpack`] does it.
     pub fn push(&mut self, layer: Arc<EntryIndex>) {
-        let layer = self.fitted(layer);
+        let (layer, tar_names) = self.fitted(layer);
         let number = u32::try_from(self.layers.len()).expect("an image has fewer than 2^32 layers");
         let merged = self.merge(&layer, number);
         self.layers.push(layer);
+        self.tar_names.push(Arc::new(tar_names));
         self.slots = Arc::new(merged);
     }
 
     /// How many layers there are.
     pub fn depth(&self) -> usize {
         self.layers.len()
+    }
+
+    /// Under which name [`super::Spool`] finds the file that a [`Found`] says
+    /// lies in `source_layer` as `source_path`: links of the layers below may
+    /// have moved it.
+    pub fn tar_name(&self, source_layer: usize, source_path: &Path) -> PathBuf {
+        let moved = self.tar_names.get(source_layer).and_then(|names| names.get(source_path));
+        moved.map_or_else(|| source_path.to_owned(), PathBuf::clone)
     }
 
     /// What is at this path; no link is followed, also not on the way. The
@@ -159,6 +174,32 @@ impl Stack {
         let data = self.slots[at].data;
         let same = self.slots.iter().filter(|slot| slot.data == data);
         same.map(|slot| to_path(self.name(*slot))).collect()
+    }
+
+    /// All files that have several names: where their bytes lie (`source_layer`,
+    /// `source_path`) → the names, sorted. Looks at every path of the chain once.
+    pub fn shared(&self) -> HashMap<(usize, PathBuf), Vec<PathBuf>> {
+        // What links of a chain are called elsewhere; a directory may be
+        // described by another layer, too.
+        let is_link = |slot: &&Slot| slot.data != slot.name && !self.entry(slot.data).kind.is_directory();
+        let mut shared: HashMap<Place, Vec<PathBuf>> = HashMap::new();
+        for slot in self.slots.iter().filter(is_link) {
+            shared.entry(slot.data).or_default().push(to_path(self.name(*slot)));
+        }
+        for slot in self.slots.iter().filter(|slot| slot.data == slot.name) {
+            if let Some(names) = shared.get_mut(&slot.name) {
+                names.push(to_path(self.name(*slot)));
+            }
+        }
+        let source = |place: Place| {
+            let path = self.layers[place.layer as usize].path_at(place.at as usize);
+            (place.layer as usize, to_path(path))
+        };
+        let sorted = |(place, mut names): (Place, Vec<PathBuf>)| {
+            names.sort();
+            (source(place), names)
+        };
+        shared.into_iter().map(sorted).collect()
     }
 
     /// Everything there is, sorted by path.
@@ -273,19 +314,22 @@ impl Stack {
         data.filter(|data| !self.entry(*data).kind.is_directory()).unwrap_or(name)
     }
 
-    /// The layer with the names moved that go through links of lower layers.
-    fn fitted(&self, mut layer: Arc<EntryIndex>) -> Arc<EntryIndex> {
+    /// The layer with the names moved that go through links of lower layers,
+    /// and what they were.
+    fn fitted(&self, mut layer: Arc<EntryIndex>) -> (Arc<EntryIndex>, TarNames) {
+        let mut names = TarNames::new();
         for _ in 0..MOST_RELOCATIONS {
             let moves = self.moves(&layer);
             if moves.is_empty() {
                 break;
             }
-            match relocate(&layer, &moves) {
-                Some(moved) => layer = Arc::new(moved),
-                None => break,
-            }
+            let Some((moved, moved_names)) = relocate(&layer, &moves) else { break };
+            let before = |(new, old)| (new, names.get(&old).cloned().unwrap_or(old));
+            let moved_names: TarNames = moved_names.into_iter().map(before).collect();
+            names.extend(moved_names);
+            layer = Arc::new(moved);
         }
-        layer
+        (layer, names)
     }
 
     /// Directories that this layer only implies and that are links below, with
@@ -318,8 +362,9 @@ fn keeps_below(kind: &Kind) -> bool {
     matches!(kind, Kind::Directory { opaque: false })
 }
 
-/// The layer with names moved to where the links below lead.
-fn relocate(layer: &EntryIndex, moves: &[(PathBuf, PathBuf)]) -> Option<EntryIndex> {
+/// The layer with names moved to where the links below lead, and what those
+/// that are files were called.
+fn relocate(layer: &EntryIndex, moves: &[(PathBuf, PathBuf)]) -> Option<(EntryIndex, TarNames)> {
     // What lies below a link moves; the link's own name does not, unless a
     // directory is meant.
     let moved = |path: &Path, itself: bool| {
@@ -340,17 +385,34 @@ fn relocate(layer: &EntryIndex, moves: &[(PathBuf, PathBuf)]) -> Option<EntryInd
             *target = real;
         }
         if let Some(real) = moved(&entry.path, mark) {
-            entry.path = real;
-            late.push(item(entry, mark));
+            let old = std::mem::replace(&mut entry.path, real);
+            late.push((old, item(entry, mark)));
         } else {
             builder.apply(item(entry, mark)).ok()?;
         }
     }
-    for item in late {
-        // Refused is what contradicts the layer's own names: those stay.
-        drop(builder.apply(item));
+    let names = apply_late(&mut builder, late);
+    Some((builder.finish().ok()?, names))
+}
+
+/// Refused is what contradicts the layer's own names: those stay.
+fn apply_late(builder: &mut IndexBuilder, late: Vec<(PathBuf, Item)>) -> TarNames {
+    let mut names = TarNames::new();
+    for (old, item) in late {
+        let place = match &item {
+            Item::Entry(entry) => builder.place(&entry.path).ok(),
+            Item::Opaque(_) => None,
+        };
+        let applied = builder.apply(item).is_ok();
+        for (gone, link) in builder.take_promoted() {
+            let file = names.get(&gone).cloned().unwrap_or(gone);
+            names.insert(link, file);
+        }
+        if let (true, Some(place)) = (applied, place) {
+            names.insert(place, old);
+        }
     }
-    builder.finish().ok()
+    names
 }
 
 fn item(entry: Entry, mark: bool) -> Item {

@@ -69,17 +69,25 @@ impl LowerTrees<'_> {
         let missing = || io::Error::from(io::ErrorKind::NotFound);
         let found = self.stack.get(path).ok_or_else(missing)?;
         let tree = self.trees.get(found.source_layer).ok_or_else(missing)?;
-        let directory = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let mut at = rustix::fs::open(tree, directory, Mode::empty())?;
-        // Paths of an index are real ones: a link on the way is not ours.
-        let source = found.source_path;
-        for name in source.parent().unwrap_or(Path::new("")) {
-            at = rustix::fs::openat(&at, name, directory, Mode::empty())?;
-        }
-        let name = source.file_name().ok_or_else(missing)?;
-        let file = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        Ok(File::from(rustix::fs::openat(&at, name, file, Mode::empty())?))
+        open_in_tree(tree, &found.source_path)
     }
+}
+
+/// Opens a regular file of an unpacked layer by its real path, a
+/// [`Found`](super::Found)'s `source_path`. No link is followed: one on the way
+/// is not ours.
+///
+/// # Errors
+/// When there is none, or it cannot be opened.
+pub fn open_in_tree(tree: &Path, path: &Path) -> io::Result<File> {
+    let directory = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut at = rustix::fs::open(tree, directory, Mode::empty())?;
+    for name in path.parent().unwrap_or(Path::new("")) {
+        at = rustix::fs::openat(&at, name, directory, Mode::empty())?;
+    }
+    let name = path.file_name().ok_or(io::ErrorKind::NotFound)?;
+    let file = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    Ok(File::from(rustix::fs::openat(&at, name, file, Mode::empty())?))
 }
 
 /// What unpacking needs beside the blob.

@@ -9,11 +9,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_OMIT};
 use rustix::io::Errno;
 
 use crate::layer::{Entry, Kind, is_bookkeeping};
-use crate::metadata::{DeviceKind, Key, LINKED_XATTR, RECORD_XATTR, Record};
+use crate::metadata::{self, DeviceKind, Key, LINKED_XATTR, RECORD_XATTR, Record};
 
 use super::Error;
 
@@ -31,6 +31,8 @@ pub(super) struct Disk {
 pub(super) struct Inspected {
     pub(super) what: What,
     pub(super) inode: u64,
+    /// When the inode was touched last: seconds, nanoseconds.
+    pub(super) changed: (i64, u32),
     /// Nothing of a lower directory shows through.
     pub(super) opaque: bool,
     /// It is, or was copied up from, a file with several names.
@@ -52,6 +54,16 @@ impl Disk {
     pub(super) fn open(root: &Path, key: &Key) -> Result<Self, Error> {
         let opened = rustix::fs::open(root, DIRECTORY, Mode::empty()).map_err(Error::read(root))?;
         Ok(Self { root: opened, key: key.clone() })
+    }
+
+    /// What authenticates the records of this tree.
+    pub(super) fn key(&self) -> &Key {
+        &self.key
+    }
+
+    /// The root.
+    pub(super) fn root(&self) -> BorrowedFd<'_> {
+        self.root.as_fd()
     }
 
     /// A directory of the tree, every component of its path a real directory.
@@ -78,7 +90,7 @@ impl Disk {
     /// One path, if it is there.
     pub(super) fn get(&self, path: &Path) -> Result<Option<Inspected>, Error> {
         if path.as_os_str().is_empty() {
-            return self.root(path).map(Some);
+            return self.inspect_root(path).map(Some);
         }
         let found = self.parent(path).map_err(Error::read::<io::Error>(path));
         match found {
@@ -92,7 +104,7 @@ impl Disk {
         }
     }
 
-    fn root(&self, path: &Path) -> Result<Inspected, Error> {
+    fn inspect_root(&self, path: &Path) -> Result<Inspected, Error> {
         let stat = rustix::fs::fstat(&self.root).map_err(Error::read(path))?;
         self.describe(&stat, Some(self.root.as_fd()), PathBuf::new(), Kind::Directory { opaque: false })
             .map_err(Error::read(path))
@@ -136,11 +148,17 @@ impl Disk {
             FileType::BlockDevice => Kind::BlockDevice { major: device.0, minor: device.1 },
             _ => return Ok(without_entry(&stat, What::Socket)),
         };
-        self.describe(&stat, None, path, kind)
+        let mut inspected = self.describe(&stat, None, path, kind)?;
+        let handle = rustix::fs::openat(parent, name, HANDLE, Mode::empty())?;
+        let record = Record::of(handle.as_fd(), &self.key).map_err(metadata::Error::into_io)?;
+        if let (Some(record), What::Entry(entry)) = (record, &mut inspected.what) {
+            apply(record, entry);
+        }
+        Ok(inspected)
     }
 
-    /// Links, fifos and devices take no `user.*` attributes (xattr(7)), so
-    /// only files and directories are opened for them.
+    /// Only files and directories are opened: links, fifos and devices take no
+    /// attributes that an image could have (xattr(7)).
     fn describe(
         &self,
         stat: &Stat,
@@ -198,9 +216,11 @@ impl Disk {
 const DIRECTORY: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 const FILE: OFlags = OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::NONBLOCK).union(OFlags::CLOEXEC);
+const HANDLE: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 fn without_entry(stat: &Stat, what: What) -> Inspected {
-    Inspected { what, inode: stat.st_ino, opaque: false, linked: false }
+    let changed = (stat.st_ctime, stat.st_ctime_nsec as u32);
+    Inspected { what, inode: stat.st_ino, changed, opaque: false, linked: false }
 }
 
 /// The record knows better than the inode.
@@ -266,4 +286,18 @@ fn value(inode: BorrowedFd<'_>, name: &[u8]) -> io::Result<Option<Vec<u8>>> {
         Err(Errno::NODATA | Errno::NOTSUP) => Ok(None),
         Err(errno) => Err(errno.into()),
     }
+}
+
+/// Does something in a directory and gives it its times back.
+pub(super) fn keeping_time(
+    directory: BorrowedFd<'_>,
+    work: impl FnOnce() -> io::Result<()>,
+) -> io::Result<()> {
+    let stat = rustix::fs::fstat(directory)?;
+    work()?;
+    let times = Timestamps {
+        last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
+        last_modification: Timespec { tv_sec: stat.st_mtime, tv_nsec: stat.st_mtime_nsec as _ },
+    };
+    Ok(rustix::fs::futimens(directory, &times)?)
 }

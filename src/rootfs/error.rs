@@ -28,6 +28,15 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// The list of how the tree was before the step.
+    #[error("cannot keep the list of the step's files in `{path}`")]
+    Index {
+        /// The list, or its directory.
+        path: PathBuf,
+        /// Disk full, most often.
+        #[source]
+        source: io::Error,
+    },
     /// The layer could not be written, or one below not be read.
     #[error(transparent)]
     Layer(layer::Error),
@@ -44,6 +53,10 @@ pub enum Error {
 impl Error {
     pub(super) fn read<E: Into<io::Error>>(path: &Path) -> impl FnOnce(E) -> Self {
         move |source| Self::Read { path: path.to_owned(), source: source.into() }
+    }
+
+    pub(super) fn index<E: Into<io::Error>>(path: &Path) -> impl FnOnce(E) -> Self {
+        move |source| Self::Index { path: path.to_owned(), source: source.into() }
     }
 
     pub(super) fn write<E: Into<io::Error>>(path: &Path) -> impl FnOnce(E) -> Self {

@@ -19,22 +19,26 @@
 mod before;
 mod disk;
 mod error;
+mod fingerprint;
 mod merge;
 mod plan;
+mod rejoin;
 mod scan;
+mod tidy;
 mod upper;
+mod walk;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::layer::{EntryIndex, LayerWriter, PackedLayer, Stack};
 use crate::metadata::Key;
-use crate::sandbox::{Root, Storage};
+use crate::sandbox::{MOST_LOWERS, Root, Storage};
 
 use before::Before;
-use scan::Snapshot;
-
 pub use error::Error;
+pub use scan::Snapshot;
 
 /// An unpacked layer.
 #[derive(Clone, Debug)]
@@ -84,11 +88,14 @@ impl Rootfs {
         let stack = Stack::new(layers.iter().map(|layer| Arc::clone(&layer.index)).collect());
         let trees: Vec<PathBuf> = layers.iter().map(|layer| layer.tree.clone()).collect();
         let mut before = Before::new(stack, trees);
+        // More than overlayfs takes are merged into one directory.
+        let is_stacked = before.trees().iter().collect::<BTreeSet<_>>().len() <= MOST_LOWERS;
         let kind = match storage {
-            Storage::Overlay => upper::prepare(&before, scratch)?,
-            Storage::Plain { .. } => {
-                merge::prepare(&mut before, scratch, previous)?;
-                Storing::Plain { snapshot: Snapshot::take(&scratch.join(ROOT))? }
+            Storage::Overlay if is_stacked => upper::prepare(&before, scratch, key)?,
+            Storage::Overlay | Storage::Plain { .. } => {
+                merge::prepare(&mut before, scratch, key, previous)?;
+                let root = disk::Disk::open(&scratch.join(ROOT), key)?;
+                Storing::Plain { snapshot: Snapshot::of(&root, scratch)? }
             }
         };
         Ok(Self { before, scratch: scratch.to_owned(), key: key.clone(), kind })
@@ -118,17 +125,19 @@ impl Rootfs {
                 let plan = plan::plan(&found, &self.before, &root)?;
                 let (layer, _) = plan.write(writer, &root, false)?;
                 upper::normalise(&root, &self.before, &found, &plan)?;
-                *packed = true;
+                // Of files that had to be rejoined the layer knows more than the directory.
+                let is_rejoined = |path: &PathBuf| plan.has(path);
+                let mut rejoined = found.groups.iter().filter(|group| group.rejoined);
+                *packed = !rejoined.any(|group| group.names.iter().any(is_rejoined));
                 Ok(layer)
             }
             Storing::Plain { snapshot } => {
                 let root = disk::Disk::open(&self.scratch.join(ROOT), &self.key)?;
-                let after = Snapshot::take(&self.scratch.join(ROOT))?;
-                let found = snapshot.compare(&after, &root)?;
+                let found = snapshot.compare(&root, &self.scratch)?;
                 let plan = plan::plan(&found, &self.before, &root)?;
                 let (layer, digests) = plan.write(writer, &root, true)?;
                 self.before.add_packed(&layer, digests)?;
-                *snapshot = after;
+                tidy::tidy(&root, &self.before, &found, &plan)?;
                 Ok(layer)
             }
         }
@@ -136,7 +145,8 @@ impl Rootfs {
 
     /// After [`Rootfs::pack`] on overlay: the directory that is now the packed
     /// layer's tree, to be renamed into the store. Nothing on plain storage,
-    /// and nothing twice.
+    /// nothing twice, and nothing where the layer has to be unpacked because
+    /// overlayfs took files with several names apart.
     pub fn take_tree(&mut self) -> Option<PathBuf> {
         match &mut self.kind {
             Storing::Overlay { packed, .. } => std::mem::take(packed).then(|| self.scratch.join(UPPER)),

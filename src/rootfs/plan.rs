@@ -22,15 +22,17 @@ pub(super) struct Findings {
     pub(super) directories: BTreeMap<PathBuf, Entry>,
     /// Old names that are no longer there, by directory.
     pub(super) gone: BTreeMap<PathBuf, BTreeSet<OsString>>,
-    /// Sockets, which no layer holds.
-    pub(super) sockets: Vec<PathBuf>,
+    /// Sockets, and what overlayfs would take for a deletion: no layer holds them.
+    pub(super) strangers: Vec<PathBuf>,
 }
 
 /// All names of one inode.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Group {
     /// Never empty.
     pub(super) names: BTreeSet<PathBuf>,
+    /// The name under which its bytes lie on disk.
+    pub(super) body: PathBuf,
     /// Its path does not count.
     pub(super) entry: Entry,
     /// Names below that still show the old file, though they are names of this
@@ -38,6 +40,22 @@ pub(super) struct Group {
     pub(super) split_off: BTreeSet<PathBuf>,
     /// Taken away from an overlay's upper, it would look the same.
     pub(super) shows_lower: bool,
+    /// On disk it is several inodes, which overlayfs made of one.
+    pub(super) rejoined: bool,
+}
+
+impl Group {
+    /// A file of which no other name is known.
+    pub(super) fn of_name(name: &Path, entry: Entry) -> Self {
+        Self {
+            names: BTreeSet::from([name.to_owned()]),
+            body: name.to_owned(),
+            entry,
+            split_off: BTreeSet::new(),
+            shows_lower: false,
+            rejoined: false,
+        }
+    }
 }
 
 /// The layer, sorted.
@@ -87,7 +105,7 @@ fn is_changed(group: &Group, before: &Before, disk: &Disk) -> Result<bool, Error
     if !matches!(group.entry.kind, Kind::File { .. }) {
         return Ok(false);
     }
-    let path = &first.entry.path;
+    let path = &group.body;
     let file = disk.file(path).map_err(Error::read(path))?;
     Ok(!before.has_content(first, file).map_err(Error::read(path))?)
 }
@@ -99,11 +117,10 @@ impl Plan {
 
     /// The first name is the file, the others are links to it.
     fn add_group(&mut self, group: &Group) {
-        let Some(on_disk) = group.names.first() else { return };
         let mut names = group.names.union(&group.split_off);
         let Some(first) = names.next() else { return };
         let is_file = matches!(group.entry.kind, Kind::File { .. });
-        self.add(first.clone(), group.entry.clone(), is_file.then(|| on_disk.clone()));
+        self.add(first.clone(), group.entry.clone(), is_file.then(|| group.body.clone()));
         for name in names {
             let kind = Kind::Hardlink { target: first.clone() };
             self.add(name.clone(), Entry { kind, ..group.entry.clone() }, None);

@@ -6,36 +6,37 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::{PermissionsExt, chown};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
-use rustix::fs::{AtFlags, FileType, Gid, Mode, Timespec, Timestamps, UTIME_OMIT, Uid};
+use rustix::fs::{AtFlags, FileType, Mode, Timespec, Timestamps, UTIME_OMIT};
 
 use crate::layer::{Entry, Kind};
-use crate::metadata::LINKED_XATTR;
+use crate::metadata::{self, Key, LINKED_XATTR};
 
 use super::before::Before;
-use super::disk::{Disk, Inspected, What, list};
+use super::disk::{Disk, Inspected, What, keeping_time, list};
 use super::plan::{Findings, Group, Plan};
+use super::rejoin::{Part, rejoin};
 use super::{Error, Storing, UPPER, WORK};
 
 /// Makes the directories of an overlay. `/` shows the upper's own metadata, so
 /// it gets that of the root below.
-pub(super) fn prepare(before: &Before, scratch: &Path) -> Result<Storing, Error> {
+pub(super) fn prepare(before: &Before, scratch: &Path, key: &Key) -> Result<Storing, Error> {
     let [upper, work] = [UPPER, WORK].map(|name| scratch.join(name));
     for directory in [&upper, &work] {
         fs::create_dir(directory).map_err(Error::write(directory))?;
     }
     if let Some(found) = before.get(Path::new("")) {
-        describe(&upper, &found.entry).map_err(Error::write(Path::new("")))?;
+        describe(&upper, &found.entry, key).map_err(Error::write(Path::new("")))?;
     }
     let lowers = before.trees().iter().rev().cloned().collect();
     Ok(Storing::Overlay { lowers, packed: false })
 }
 
 /// Owner, mode and time of a directory that was just made.
-pub(super) fn describe(directory: &Path, entry: &Entry) -> io::Result<()> {
-    chown(directory, Some(entry.uid), Some(entry.gid))?;
+fn describe(directory: &Path, entry: &Entry, key: &Key) -> io::Result<()> {
+    metadata::give(fs::File::open(directory)?.as_fd(), (entry.uid, entry.gid), key)?;
     fs::set_permissions(directory, fs::Permissions::from_mode(entry.mode))?;
     Ok(rustix::fs::utimensat(rustix::fs::CWD, directory, &modified(entry.mtime), AtFlags::SYMLINK_NOFOLLOW)?)
 }
@@ -56,20 +57,15 @@ pub(super) fn find(disk: &Disk, before: &Before) -> Result<Findings, Error> {
         walk.found.directories.insert(root.to_owned(), entry);
     }
     walk.directory(opened.as_fd(), root, false)?;
-    let (mut found, inodes) = (walk.found, walk.inodes);
-    for (group, linked) in inodes.into_values() {
-        let split_off = if linked { split_off(&group, before, disk)? } else { BTreeSet::new() };
-        found.groups.push(Group { split_off, ..group });
-    }
-    Ok(found)
+    let groups = rejoin(walk.inodes.into_values(), before, disk)?;
+    Ok(Findings { groups, ..walk.found })
 }
 
 struct Walk<'a> {
     disk: &'a Disk,
     before: &'a Before,
     found: Findings,
-    /// By inode; and whether it was, or is, a file with several names.
-    inodes: BTreeMap<u64, (Group, bool)>,
+    inodes: BTreeMap<u64, Part>,
 }
 
 impl Walk<'_> {
@@ -100,7 +96,7 @@ impl Walk<'_> {
         let entry = match inspected.what {
             What::Whiteout => return Ok(false),
             What::Socket => {
-                self.found.sockets.push(path.to_owned());
+                self.found.strangers.push(path.to_owned());
                 return Ok(false);
             }
             What::Entry(entry) => entry,
@@ -113,8 +109,12 @@ impl Walk<'_> {
         }
         // One inode that has several names is one group; whiteouts, which also
         // share an inode, are no names.
-        let new = Group { names: BTreeSet::new(), entry, split_off: BTreeSet::new(), shows_lower: !pure };
-        let (group, _) = self.inodes.entry(inspected.inode).or_insert((new, inspected.linked));
+        let new = || Part {
+            group: Group { shows_lower: true, ..Group::of_name(path, entry) },
+            linked: inspected.linked,
+            changed: inspected.changed,
+        };
+        let group = &mut self.inodes.entry(inspected.inode).or_insert_with(new).group;
         group.shows_lower &= !pure;
         group.names.insert(path.to_owned());
         Ok(true)
@@ -125,37 +125,6 @@ fn open_directory(parent: BorrowedFd<'_>, name: &OsStr) -> io::Result<std::os::f
     use rustix::fs::OFlags;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     Ok(rustix::fs::openat(parent, name, flags, Mode::empty())?)
-}
-
-/// The other names of a file that was copied up under one of its names, as far
-/// as they still show the lower file.
-fn split_off(group: &Group, before: &Before, disk: &Disk) -> Result<BTreeSet<PathBuf>, Error> {
-    let mut others = BTreeSet::new();
-    for name in &group.names {
-        let Some(old) = before.get(name).filter(|old| matches!(old.entry.kind, Kind::File { .. })) else {
-            continue;
-        };
-        for other in before.group(&old) {
-            if !group.names.contains(&other) && shows_lower(disk, &other)? {
-                others.insert(other);
-            }
-        }
-    }
-    Ok(others)
-}
-
-/// Whether the upper leaves `path` to the layers below.
-fn shows_lower(disk: &Disk, path: &Path) -> Result<bool, Error> {
-    let mut ancestors: Vec<&Path> = path.ancestors().collect();
-    ancestors.reverse();
-    for ancestor in ancestors {
-        match disk.get(ancestor)? {
-            None => return Ok(true),
-            Some(Inspected { what: What::Entry(entry), opaque: false, .. }) if entry.kind.is_directory() => {}
-            Some(_) => return Ok(false),
-        }
-    }
-    Ok(false)
 }
 
 /// Makes the upper directory the tree of the layer that was packed from it:
@@ -178,7 +147,7 @@ pub(super) fn normalise(disk: &Disk, before: &Before, found: &Findings, plan: &P
             mark_linked(disk, file).map_err(Error::write(file))?;
         }
     }
-    for path in &found.sockets {
+    for path in &found.strangers {
         remove_socket(disk, before, path).map_err(Error::write(path))?;
     }
     Ok(())
@@ -214,7 +183,7 @@ fn make_parents(disk: &Disk, before: &Before, path: &Path) -> io::Result<()> {
         let made = disk.directory(path)?;
         if let Some(found) = before.get(path) {
             let entry = found.entry;
-            rustix::fs::fchown(&made, Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid)))?;
+            metadata::give(made.as_fd(), (entry.uid, entry.gid), disk.key())?;
             for (name, value) in &entry.xattrs {
                 rustix::fs::fsetxattr(&made, name.as_slice(), value, rustix::fs::XattrFlags::empty())?;
             }
@@ -235,15 +204,4 @@ fn remove_socket(disk: &Disk, before: &Before, path: &Path) -> io::Result<()> {
         }
         Ok(())
     })
-}
-
-/// Does something in a directory and gives it its times back.
-fn keeping_time(directory: BorrowedFd<'_>, work: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
-    let stat = rustix::fs::fstat(directory)?;
-    work()?;
-    let times = Timestamps {
-        last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
-        last_modification: Timespec { tv_sec: stat.st_mtime, tv_nsec: stat.st_mtime_nsec as _ },
-    };
-    Ok(rustix::fs::futimens(directory, &times)?)
 }

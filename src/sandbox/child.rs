@@ -22,12 +22,13 @@ use nix::unistd::{self, Gid, Uid};
 use rustix::fs::FileType;
 
 use super::devices::Proc;
+use super::limit::Ulimit;
 use super::message::{Failure, FailureKind, Message, send};
 use super::mounts::{self, INERT, open_path};
 use super::spec::{MountSpec, Root, RunSpec};
 use super::supervisor::{self, Heard};
 use super::target::{Rooted, Stub, Want, file_type};
-use super::{copy, devices, filter, overlay, sys};
+use super::{copy, devices, filter, overlay, single, sys};
 
 /// What Docker leaves to a container; a RUN has no more on any rung.
 pub(super) const CAPABILITIES: [Capability; 14] = [
@@ -51,14 +52,15 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 
 /// Becomes the program of `spec`, or tells `channel` why not. `lifeline` is at
 /// its end once the stub is gone; the listener of the supervisor goes over
-/// `handover`.
+/// `handover`. With `one_id` owners and users are kept by the supervisor.
 pub(super) fn become_program(
     spec: &RunSpec,
     mut channel: UnixStream,
     lifeline: &PipeReader,
     handover: UnixStream,
+    one_id: bool,
 ) -> ! {
-    let failure = match prepare(spec, lifeline, handover) {
+    let failure = match prepare(spec, lifeline, handover, one_id) {
         Ok(stubs) => match send(&mut channel, &Message::Stubs(stubs)) {
             Ok(()) => execute(spec),
             Err(error) => Failure::new("report to", "the builder", &error),
@@ -70,7 +72,12 @@ pub(super) fn become_program(
     sys::exit_now(125)
 }
 
-fn prepare(spec: &RunSpec, lifeline: &PipeReader, handover: UnixStream) -> Result<Vec<Stub>, Failure> {
+fn prepare(
+    spec: &RunSpec,
+    lifeline: &PipeReader,
+    handover: UnixStream,
+    one_id: bool,
+) -> Result<Vec<Stub>, Failure> {
     let (root, stubs, proc) = build_root(spec)?;
     move_into(&root).map_err(|error| Failure::new("change the root to", "/", &error))?;
     drop(root);
@@ -78,7 +85,11 @@ fn prepare(spec: &RunSpec, lifeline: &PipeReader, handover: UnixStream) -> Resul
     make_directory(spec).map_err(|error| Failure::new("make the directory", &spec.cwd, &error))?;
     unistd::chdir(&spec.cwd)
         .map_err(|errno| Failure::new("change to directory", &spec.cwd, &errno.into()))?;
-    take_rights(spec, &handover, proc)?;
+    if one_id {
+        single::take_rights(&handover, proc)?;
+    } else {
+        take_rights(spec, &handover, proc)?;
+    }
     drop(handover);
     detach(lifeline).map_err(|error| Failure::new("detach", "the process", &error))?;
     Ok(stubs)
@@ -161,7 +172,7 @@ impl Bench {
                 let MountSpec::File { content, target, mode, uid, gid } = mount else { return Ok(None) };
                 let made = self.file(&format!("secret-{number}"), content.expose(), *mode);
                 let owned = made.and_then(|(fd, path)| {
-                    chown(&path, Some(*uid), Some(*gid))?;
+                    single::own(&path, (*uid, *gid), spec.record_key.as_ref())?;
                     // chown clears setuid bits only, but say it once more.
                     fs::set_permissions(&path, fs::Permissions::from_mode(mode & 0o7777))?;
                     Ok(fd)
@@ -304,7 +315,7 @@ fn make_directory(spec: &RunSpec) -> io::Result<()> {
         match fs::create_dir(directory) {
             Ok(()) => {
                 fs::set_permissions(directory, fs::Permissions::from_mode(0o755))?;
-                chown(directory, Some(spec.uid), Some(spec.gid))?;
+                single::own(directory, (spec.uid, spec.gid), spec.record_key.as_ref())?;
             }
             // What is there and no directory is for chdir to say.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
@@ -323,7 +334,17 @@ pub(super) fn set_surroundings(spec: &RunSpec) -> Result<(), Failure> {
         sys::loopback_up().map_err(|error| Failure::new("bring up", "lo", &error))?;
     }
     umask(Mode::from_bits_truncate(0o022));
-    limit_resources().map_err(|error| Failure::new("set the limits of", "the process", &error))
+    limit_resources().map_err(|error| Failure::new("set the limits of", "the process", &error))?;
+    spec.ulimits.iter().try_for_each(limit)
+}
+
+/// After the usual limits, which it may replace; while rights to raise one are there.
+fn limit(limit: &Ulimit) -> Result<(), Failure> {
+    limit.apply().map_err(|error| {
+        let errno = error.raw_os_error().unwrap_or(libc::EPERM);
+        let path = limit.to_string().into();
+        Failure { kind: FailureKind::Limit, action: limit.highest(), path, errno }
+    })
 }
 
 /// The usual 1024 open files (the stub may have raised it), and no core file:
@@ -340,10 +361,7 @@ fn limit_resources() -> io::Result<()> {
 /// that `sudo` works in a RUN.
 fn take_rights(spec: &RunSpec, handover: &UnixStream, proc: Proc) -> Result<(), Failure> {
     filter::install().map_err(|error| Failure::new("install", "the seccomp filter", &error))?;
-    let heard = if proc == Proc::Served { Heard::Paths } else { Heard::Devices };
-    open_path(Path::new("/"))
-        .and_then(|root| supervisor::give(handover, root.as_fd(), heard))
-        .map_err(|error| Failure::new("hand over", "the listener", &error))?;
+    hand_over(handover, proc, false)?;
     let keep = CAPABILITIES.iter().fold(0, |bits, capability| bits | capability.bitmask());
     sys::limit_bounding_set(keep)
         .map_err(|error| Failure::new("limit", "the capability bounding set", &error))?;
@@ -351,6 +369,14 @@ fn take_rights(spec: &RunSpec, handover: &UnixStream, proc: Proc) -> Result<(), 
         .map_err(|error| Failure::new("become user", format!("{}:{}", spec.uid, spec.gid), &error))?;
     let keep = if spec.uid == 0 { CAPABILITIES.into_iter().collect() } else { CapsHashSet::new() };
     limit_capabilities(&keep).map_err(|error| Failure::new("drop", "capabilities", &io::Error::other(error)))
+}
+
+/// From here on the calls of this process are supervised.
+pub(super) fn hand_over(to: &UnixStream, proc: Proc, one_id: bool) -> Result<(), Failure> {
+    let heard = if proc == Proc::Served { Heard::Paths } else { Heard::Devices };
+    open_path(Path::new("/"))
+        .and_then(|root| supervisor::give(to, root.as_fd(), heard, one_id))
+        .map_err(|error| Failure::new("hand over", "the listener", &error))
 }
 
 pub(super) fn set_ids(spec: &RunSpec) -> io::Result<()> {

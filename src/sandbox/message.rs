@@ -51,6 +51,7 @@ pub(super) enum FailureKind {
     Prepare,
     TooManyLowers(usize),
     Network,
+    Limit,
     NotFound,
     NotExecutable,
     TooManyProcesses(usize),
@@ -73,6 +74,7 @@ impl Failure {
             FailureKind::TooManyProcesses(limit) => Error::TooManyProcesses { limit },
             FailureKind::TmpfsFull { used, size } => Error::TmpfsFull { target: self.path, used, size },
             FailureKind::Network => Error::NoNetworkNamespace { source },
+            FailureKind::Limit => Error::Limit { limit: program(), highest: self.action, source },
             FailureKind::NotFound => Error::NotFound { program: program() },
             FailureKind::NotExecutable => Error::NotExecutable { program: program(), source },
         }
@@ -209,6 +211,7 @@ pub(super) struct Order {
     resolv_conf: Bytes,
     network_none: bool,
     scripts: Vec<(String, Bytes)>,
+    ulimits: Vec<String>,
     record_key: Option<[u8; 32]>,
 }
 
@@ -244,6 +247,7 @@ impl Order {
             resolv_conf: Bytes(spec.resolv_conf.clone()),
             network_none: spec.network_none,
             scripts: spec.scripts.iter().map(|(name, body)| (name.clone(), Bytes(body.clone()))).collect(),
+            ulimits: spec.ulimits.iter().map(ToString::to_string).collect(),
             record_key: spec.record_key.as_ref().map(|key| *key.as_bytes()),
         }
     }
@@ -271,6 +275,8 @@ impl Order {
             resolv_conf: self.resolv_conf.0,
             network_none: self.network_none,
             scripts: self.scripts.into_iter().map(|(name, body)| (name, body.0)).collect(),
+            // Both ends are this program, and limits print as they are read.
+            ulimits: self.ulimits.iter().filter_map(|limit| limit.parse().ok()).collect(),
             record_key: self.record_key.map(Key::from_bytes),
         }
     }
@@ -354,6 +360,7 @@ mod tests {
             resolv_conf: vec![2],
             network_none: true,
             scripts: vec![("EOF".to_owned(), vec![0x80])],
+            ulimits: vec!["core=-1".parse().unwrap()],
             record_key: Some(Key::from_bytes([1; 32])),
         };
         let mut frame = Vec::new();

@@ -20,8 +20,8 @@ use rustix::mount::{
 
 use super::mounts::{link, open_path};
 
-/// The kernel's limit (OVL_MAX_STACK).
-pub(super) const MOST_LOWERS: usize = 500;
+/// How many lower directories overlayfs takes (OVL_MAX_STACK in the kernel).
+pub const MOST_LOWERS: usize = 500;
 
 /// The directories of one overlay, opened.
 #[derive(Debug)]

@@ -18,13 +18,13 @@ use nix::sys::wait::WaitStatus;
 use nix::unistd::{self, Pid};
 
 use super::child::become_program;
-use super::chroot;
 use super::message::{Failure, FailureKind, Message, Order, receive, send};
 use super::probe::RUN_NAMESPACES;
 use super::spec::{Exit, RunSpec};
 use super::supervise::Signals;
 use super::supervisor::{self, Parts};
 use super::sys::{self, Side};
+use super::{chroot, single};
 
 /// What the stub is called, and its only argument.
 pub(super) const NAME: &str = "coracle-run";
@@ -36,6 +36,7 @@ pub(super) const MARKER: &str = "--coracle-run-stub";
 pub fn stub(arguments: &[OsString]) -> Option<u8> {
     match arguments {
         [name, marker] if name == NAME && marker == MARKER => Some(carry(carry_order)),
+        [name, marker] if name == NAME && marker == single::MARKER => Some(carry(carry_single)),
         [name, marker] if name == NAME && marker == chroot::MARKER => Some(carry(chroot::carry_order)),
         _ => None,
     }
@@ -52,27 +53,39 @@ fn carry(order: fn(&mut UnixStream) -> Result<Exit, Failure>) -> u8 {
 }
 
 fn carry_order(channel: &mut UnixStream) -> Result<Exit, Failure> {
+    carry_namespaces(channel, false)
+}
+
+/// Where one id exists the supervisor keeps owners and users.
+fn carry_single(channel: &mut UnixStream) -> Result<Exit, Failure> {
+    carry_namespaces(channel, true)
+}
+
+fn carry_namespaces(channel: &mut UnixStream, one_id: bool) -> Result<Exit, Failure> {
     let order: Order =
         receive(channel).map_err(|error| Failure::new("read", "the order of the builder", &error))?;
     let builder = Pid::from_raw(order.builder);
     let (signals, lifeline, tether) =
         settle(builder).map_err(|error| Failure::new("set up", "the process", &error))?;
-    let spec = order.into_spec();
+    let mut spec = order.into_spec();
     let failed = |error: io::Error| Failure::new("set up", "the process", &error);
+    if one_id {
+        single::make_key(&mut spec).map_err(failed)?;
+    }
     let (ours, theirs) = UnixStream::pair().map_err(failed)?;
     let child = match clone_for(&spec)? {
         Side::Child => {
             drop((tether, ours));
             let channel = channel.try_clone();
             match channel {
-                Ok(channel) => become_program(&spec, channel, &lifeline, theirs),
+                Ok(channel) => become_program(&spec, channel, &lifeline, theirs, one_id),
                 Err(_) => sys::exit_now(125),
             }
         }
         Side::Parent(child) => child,
     };
     drop((lifeline, theirs));
-    let supervisor = supervise(&spec, &ours);
+    let supervisor = supervise(&spec, &ours, one_id);
     if supervisor.is_err() {
         // It may be dead already.
         let _ = kill(child, Signal::SIGKILL);
@@ -94,12 +107,11 @@ fn carry_order(channel: &mut UnixStream) -> Result<Exit, Failure> {
 }
 
 /// Nothing when the child failed before, or no listener can be had here.
-fn supervise(spec: &RunSpec, handover: &UnixStream) -> Result<(), Failure> {
+fn supervise(spec: &RunSpec, handover: &UnixStream, one_id: bool) -> Result<(), Failure> {
     let failed = |error: io::Error| Failure::new("start", "the supervisor", &error);
-    match supervisor::take(handover).map_err(failed)? {
-        Some(handover) => supervisor::start(handover, Parts::of_mounts(spec)).map_err(failed),
-        None => Ok(()),
-    }
+    let Some(handover) = supervisor::take(handover).map_err(failed)? else { return Ok(()) };
+    let parts = if one_id { single::parts(spec).map_err(failed)? } else { Parts::of_mounts(spec) };
+    supervisor::start(handover, parts).map_err(failed)
 }
 
 /// Out of sight for a RUN, and bound to the builder's life.

@@ -5,6 +5,7 @@ mod escapes;
 mod hostile;
 mod index;
 mod pack;
+mod spool;
 mod stack;
 mod unpack;
 

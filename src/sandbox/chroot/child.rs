@@ -89,6 +89,6 @@ fn take_rights(spec: &RunSpec, root: &OwnedFd) -> Result<(), Failure> {
 }
 
 fn hand_over(handover: &UnixStream, root: &OwnedFd) -> Result<(), Failure> {
-    supervisor::give(handover, root.as_fd(), Heard::Paths)
+    supervisor::give(handover, root.as_fd(), Heard::Paths, false)
         .map_err(|error| Failure::new("hand over", "the listener", &error))
 }

@@ -100,7 +100,7 @@ fn own(parent: &OwnedFd, name: &OsStr, caller: &Identity) -> io::Result<()> {
     Ok(rustix::fs::chownat(parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?)
 }
 
-fn described(wanted: Wanted) -> Device {
+pub(super) fn described(wanted: Wanted) -> Device {
     let kind = match wanted.mode & libc::S_IFMT {
         libc::S_IFBLK => DeviceKind::Block,
         _ => DeviceKind::Character,

@@ -9,6 +9,7 @@ use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
 use super::filter::{self, Heard};
+use super::identity;
 use crate::sandbox::raw;
 
 /// What a stub gets.
@@ -28,12 +29,26 @@ pub(in crate::sandbox) fn is_possible() -> bool {
 }
 
 /// Installs the filter on this thread and sends its listener away. Where that
-/// is refused, which a probe told, the RUN goes without.
+/// is refused, which a probe told, the RUN goes without; but not with `one_id`,
+/// where nothing is right without.
 ///
 /// # Errors
-/// When there is a listener and the stub cannot be told.
-pub(in crate::sandbox) fn give(to: &UnixStream, root: BorrowedFd<'_>, heard: Heard) -> io::Result<()> {
-    let Ok(listener) = raw::install_listener(&filter::program(heard)) else { return Ok(()) };
+/// When there is a listener and the stub cannot be told, or there must be one.
+pub(in crate::sandbox) fn give(
+    to: &UnixStream,
+    root: BorrowedFd<'_>,
+    heard: Heard,
+    one_id: bool,
+) -> io::Result<()> {
+    let paths = filter::program(heard);
+    let listener = match (one_id, heard) {
+        (true, Heard::Paths) => raw::install_listener(&identity::program(&paths))?,
+        (true, Heard::Devices) => raw::install_listener(&identity::program(&[]))?,
+        (false, _) => match raw::install_listener(&paths) {
+            Ok(listener) => listener,
+            Err(_) => return Ok(()),
+        },
+    };
     let descriptors = [listener.as_raw_fd(), root.as_raw_fd()];
     let rights = [ControlMessage::ScmRights(&descriptors)];
     let word = [match heard {

@@ -11,13 +11,16 @@
 //!
 //! Which of this is done is said by [`Parts`] and [`Heard`]: on the rung
 //! `chroot` all of it; on `namespaces` and `mounts` devices alone, or /proc too
-//! where the kernel gives no new one.
+//! where the kernel gives no new one. Who the callers are and whom files belong
+//! to, where only one id exists (`single`), is another [`Part`]: [`identity`]. The
+//! first part that knows an answer gives it.
 
 mod calls;
 mod change;
 mod devices;
 mod filter;
 mod handover;
+mod identity;
 mod lend;
 mod listing;
 mod numbers;
@@ -48,6 +51,8 @@ use walk::{Served, Tree};
 
 pub(super) use filter::Heard;
 pub(super) use handover::{Handover, give, is_possible, take};
+pub(super) use identity::Identity;
+pub(super) use identity::{FIRST as FIRST_SLACK, slack, slack_path};
 
 /// Which parts are switched on, and what they need.
 pub(super) struct Parts {
@@ -61,6 +66,8 @@ pub(super) struct Parts {
     /// A device that the kernel makes does no harm: nobody can open it.
     real_devices: bool,
     record_key: Option<Key>,
+    /// Keeps owners and users, where one id exists.
+    identity: Option<Identity>,
 }
 
 impl Parts {
@@ -82,7 +89,13 @@ impl Parts {
             may_chroot: false,
             real_devices: false,
             record_key: spec.record_key.clone(),
+            identity: None,
         })
+    }
+
+    /// What the rung `single` needs for `spec`.
+    pub(super) fn of_single(spec: &RunSpec, identity: Identity) -> Self {
+        Self { real_devices: false, identity: Some(identity), ..Self::of_mounts(spec) }
     }
 
     /// What the rungs with mounts need for `spec`.
@@ -95,6 +108,7 @@ impl Parts {
             // The root is mounted without devices.
             real_devices: true,
             record_key: spec.record_key.clone(),
+            identity: None,
         }
     }
 }
@@ -118,21 +132,31 @@ const THREADS: usize = 4;
 ///
 /// # Errors
 /// When the tree cannot be opened.
-pub(super) fn start(handover: Handover, parts: Parts) -> io::Result<()> {
+pub(super) fn start(handover: Handover, mut parts: Parts) -> io::Result<()> {
     let Handover { listener, root, heard } = handover;
     raw::wake_in_turn(listener.as_fd());
     // Modes are those the callers ask for, under their own masks.
     rustix::process::umask(rustix::fs::Mode::empty());
-    let service = Arc::new(Service {
-        tree: tree(root, &parts)?,
-        listener,
-        may_chroot: parts.may_chroot,
-        real_devices: parts.real_devices,
-        memories: Memories::default(),
-    });
-    for _ in 0..if heard == Heard::Paths { THREADS } else { 1 } {
-        let service = Arc::clone(&service);
-        thread::Builder::new().name("supervisor".to_owned()).spawn(move || service.serve())?;
+    let listener = Arc::new(listener);
+    let mut all: Vec<Box<dyn Part>> = Vec::new();
+    let identity = parts.identity.take();
+    let busy = identity.is_some() || heard == Heard::Paths;
+    // Identity makes its own devices.
+    let needs_tree = identity.is_none() || heard == Heard::Paths;
+    all.extend(identity.map(|identity| Box::new(identity) as Box<dyn Part>));
+    if needs_tree {
+        all.push(Box::new(Service {
+            tree: tree(root, &parts)?,
+            listener: Arc::clone(&listener),
+            may_chroot: parts.may_chroot,
+            real_devices: parts.real_devices,
+            memories: Memories::default(),
+        }));
+    }
+    let office = Arc::new(Office { listener, parts: all });
+    for _ in 0..if busy { THREADS } else { 1 } {
+        let office = Arc::clone(&office);
+        thread::Builder::new().name("supervisor".to_owned()).spawn(move || office.serve())?;
     }
     Ok(())
 }
@@ -154,6 +178,12 @@ fn tree(root: OwnedFd, parts: &Parts) -> io::Result<Tree> {
         tree.terminals.show_in(directory)?;
     }
     Ok(tree)
+}
+
+/// One of the things a supervisor does.
+trait Part: Send + Sync {
+    /// `None`: another part may know, or else the kernel.
+    fn answer(&self, listener: &OwnedFd, notification: &Notification) -> Option<Answer>;
 }
 
 /// What one answer is.
@@ -178,14 +208,26 @@ impl Answer {
 }
 
 struct Service {
-    listener: OwnedFd,
+    listener: Arc<OwnedFd>,
     tree: Tree,
     may_chroot: bool,
     real_devices: bool,
     memories: Memories,
 }
 
-impl Service {
+impl Part for Service {
+    fn answer(&self, _: &OwnedFd, notification: &Notification) -> Option<Answer> {
+        Some(self.answer(notification))
+    }
+}
+
+/// Takes calls, asks the parts in turn, and answers.
+struct Office {
+    listener: Arc<OwnedFd>,
+    parts: Vec<Box<dyn Part>>,
+}
+
+impl Office {
     /// Until nobody is left who could call; on kernels that do not tell (before
     /// 6.11) until this process ends.
     fn serve(&self) {
@@ -199,7 +241,8 @@ impl Service {
                 Err(error) if error.raw_os_error() == Some(libc::ENOENT) && !self.is_over() => continue,
                 Err(_) => return,
             };
-            let answer = self.answer(&notification);
+            let known = self.parts.iter().find_map(|part| part.answer(&self.listener, &notification));
+            let answer = known.unwrap_or(Answer::GoOn);
             // A caller that was killed meanwhile wants no answer.
             let _ = self.give(&notification, answer);
         }
