@@ -24,11 +24,12 @@ use nix::sys::wait::waitpid;
 use nix::unistd::{self, Pid};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 
-use super::child::{CAPABILITIES, hand_over, limit_capabilities};
+use super::child::{CAPABILITIES, confine, hand_over, limit_capabilities};
 use super::devices::Proc;
 use super::message::Failure;
 use super::mounts::open_path;
 use super::probe::Report;
+use super::protections::{Protection, Protections};
 use super::refusal::Attempt;
 use super::spec::RunSpec;
 use super::supervisor::{self, FIRST_SLACK, Handover, Heard, Identity, Parts};
@@ -60,16 +61,24 @@ pub(super) fn parts(spec: &RunSpec) -> io::Result<Parts> {
 /// The filters, Docker's capabilities, no_new_privs, and the first credentials.
 /// Ids stay: there is no other. The listener is last: from then on the
 /// supervisor says what capabilities this process has.
-pub(super) fn take_rights(handover: &UnixStream, proc: Proc) -> Result<(), Failure> {
-    filter::install().map_err(|error| Failure::new("install", "the seccomp filter", &error))?;
-    sys::limit_bounding_set(bounding())
-        .map_err(|error| Failure::new("limit", "the capability bounding set", &error))?;
+pub(super) fn take_rights(spec: &RunSpec, handover: &UnixStream, proc: Proc) -> Result<(), Failure> {
+    confine(spec, None).map_err(|error| Failure::new("confine", "the process", &error))?;
+    if spec.protections.keep(Protection::Seccomp) {
+        filter::install().map_err(|error| Failure::new("install", "the seccomp filter", &error))?;
+    }
+    let limited = spec.protections.keep(Protection::Capabilities);
+    if limited {
+        sys::limit_bounding_set(bounding())
+            .map_err(|error| Failure::new("limit", "the capability bounding set", &error))?;
+    }
     prctl::set_timerslack(FIRST_SLACK).map_err(|errno| Failure::new("mark", "the process", &errno.into()))?;
-    limit_capabilities(&CAPABILITIES.into_iter().collect())
-        .map_err(|error| Failure::new("drop", "capabilities", &io::Error::other(error)))?;
+    if limited {
+        limit_capabilities(&CAPABILITIES.into_iter().collect())
+            .map_err(|error| Failure::new("drop", "capabilities", &io::Error::other(error)))?;
+    }
     prctl::set_no_new_privs()
         .map_err(|errno| Failure::new("set no_new_privs for", "the process", &errno.into()))?;
-    hand_over(handover, proc, true)
+    hand_over(spec, handover, proc, true)
 }
 
 /// Gives a file away, by its record where the id does not exist.
@@ -127,8 +136,9 @@ fn be_supervised(channel: &UnixStream) -> i32 {
     if let Err(errno) = prctl::set_no_new_privs().and_then(|()| prctl::set_timerslack(FIRST_SLACK)) {
         return errno as i32;
     }
-    let given = open_path(Path::new("/"))
-        .and_then(|root| supervisor::give(channel, root.as_fd(), Heard::Devices, true));
+    let given = open_path(Path::new("/")).and_then(|root| {
+        supervisor::give(channel, root.as_fd(), Heard::Devices, Protections::default(), true)
+    });
     match given {
         Ok(()) => i32::from(i64::from(unistd::getuid().as_raw()) != ANSWER),
         Err(error) => code(&error),

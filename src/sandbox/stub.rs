@@ -18,8 +18,10 @@ use nix::sys::wait::WaitStatus;
 use nix::unistd::{self, Pid};
 
 use super::child::become_program;
+use super::chroot::Limits;
 use super::message::{Failure, FailureKind, Message, Order, receive, send};
 use super::probe::RUN_NAMESPACES;
+use super::protections::{Protection, Protections};
 use super::spec::{Exit, RunSpec};
 use super::supervise::Signals;
 use super::supervisor::{self, Parts};
@@ -66,7 +68,7 @@ fn carry_namespaces(channel: &mut UnixStream, one_id: bool) -> Result<Exit, Fail
         receive(channel).map_err(|error| Failure::new("read", "the order of the builder", &error))?;
     let builder = Pid::from_raw(order.builder);
     let (signals, lifeline, tether) =
-        settle(builder).map_err(|error| Failure::new("set up", "the process", &error))?;
+        settle(builder, order.protections).map_err(|error| Failure::new("set up", "the process", &error))?;
     let mut spec = order.into_spec();
     let failed = |error: io::Error| Failure::new("set up", "the process", &error);
     if one_id {
@@ -90,7 +92,11 @@ fn carry_namespaces(channel: &mut UnixStream, one_id: bool) -> Result<Exit, Fail
         // It may be dead already.
         let _ = kill(child, Signal::SIGKILL);
     }
+    let limits = Limits::of_processes(spec.protections);
     drop(spec);
+    let watch = limits
+        .and_then(|limits| limits.watch(child))
+        .map_err(|error| Failure::new("watch", "the processes of the RUN", &error))?;
     let status = signals.wait_for(child, &mut |_, _| {
         // Asked to end, by the builder or by its death: pid 1 takes all with
         // it. It may have ended by itself just now.
@@ -98,6 +104,9 @@ fn carry_namespaces(channel: &mut UnixStream, one_id: bool) -> Result<Exit, Fail
     });
     drop(tether);
     supervisor?;
+    if let Some(passed) = watch.passed() {
+        return Err(passed);
+    }
     match status {
         Ok(WaitStatus::Signaled(_, signal, _)) => Ok(Exit::Signal(signal as i32)),
         Ok(WaitStatus::Exited(_, code)) => Ok(Exit::Code(code)),
@@ -115,8 +124,11 @@ fn supervise(spec: &RunSpec, handover: &UnixStream, one_id: bool) -> Result<(), 
 }
 
 /// Out of sight for a RUN, and bound to the builder's life.
-pub(super) fn settle(builder: Pid) -> io::Result<(Signals, io::PipeReader, io::PipeWriter)> {
-    prctl::set_dumpable(false)?;
+pub(super) fn settle(
+    builder: Pid,
+    protections: Protections,
+) -> io::Result<(Signals, io::PipeReader, io::PipeWriter)> {
+    prctl::set_dumpable(!protections.keep(Protection::Undumpable))?;
     prctl::set_name(c"coracle-run")?;
     let signals = Signals::hold_end()?;
     prctl::set_pdeathsig(Signal::SIGTERM)?;
@@ -130,8 +142,11 @@ pub(super) fn settle(builder: Pid) -> io::Result<(Signals, io::PipeReader, io::P
 }
 
 fn clone_for(spec: &RunSpec) -> Result<Side, Failure> {
-    let network = if spec.network_none { libc::CLONE_NEWNET } else { 0 };
-    sys::clone_process(RUN_NAMESPACES | network).map_err(|error| {
+    let own = |protection, flag| if spec.protections.keep(protection) { 0 } else { flag };
+    let shared = own(Protection::Processes, libc::CLONE_NEWPID) | own(Protection::Ipc, libc::CLONE_NEWIPC);
+    let network = spec.network_none && spec.protections.keep(Protection::Network);
+    let network = if network { libc::CLONE_NEWNET } else { 0 };
+    sys::clone_process((RUN_NAMESPACES & !shared) | network).map_err(|error| {
         let failure = Failure::new("make", "the namespaces", &error);
         let kind = if spec.network_none { FailureKind::Network } else { FailureKind::Prepare };
         Failure { kind, ..failure }

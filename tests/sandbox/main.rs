@@ -28,7 +28,7 @@ use std::time::{Duration, Instant};
 
 use coracle::metadata::Key;
 use coracle::sandbox::{
-    self, Entered, Error, Exit, MountSpec, OutputStream, Root, RunSpec, Rung, Sandbox, Wish,
+    self, Entered, Error, Exit, MountSpec, OutputStream, Protections, Root, RunSpec, Rung, Sandbox, Wish,
 };
 use coracle::secret::Secret;
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -307,6 +307,7 @@ fn spec(root: &Root, script: &str) -> RunSpec {
         scripts: Vec::new(),
         ulimits: Vec::new(),
         record_key: Some(Key::from_bytes([7; 32])),
+        protections: Protections::default(),
     }
 }
 

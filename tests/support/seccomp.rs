@@ -283,11 +283,14 @@ fn podman(has: &dyn Fn(&str) -> bool, besides: &[&'static str]) -> Vec<Value> {
     rules.extend(personalities());
     if !has("CAP_AUDIT_WRITE") {
         refused.insert("socket");
-        let [family, protocol] = [(0, AF_NETLINK), (2, NETLINK_AUDIT)];
+        // Said in another way than the engine does, and in this order: libseccomp
+        // takes it for all architectures at once only so.
+        let netlink = |op| compare(0, op, AF_NETLINK);
+        let audit = |op| compare(2, op, NETLINK_AUDIT);
+        rules.push(allow_if("socket", &[netlink("SCMP_CMP_NE")]));
+        rules.push(allow_if("socket", &[netlink("SCMP_CMP_EQ"), audit("SCMP_CMP_NE")]));
         rules.push(json!({"names": ["socket"], "action": "SCMP_ACT_ERRNO", "errnoRet": EINVAL,
-            "args": [compare(family.0, "SCMP_CMP_EQ", family.1), compare(protocol.0, "SCMP_CMP_EQ", protocol.1)]}));
-        let others = [family, protocol].map(|(index, value)| compare(index, "SCMP_CMP_NE", value));
-        rules.extend(others.map(|other| allow_if("socket", &[other])));
+            "args": [netlink("SCMP_CMP_EQ"), audit("SCMP_CMP_EQ")]}));
     }
     rules.push(allow_but(&refused));
     rules

@@ -14,6 +14,7 @@ use nix::unistd::{self, Pid};
 use super::child::become_program;
 use super::limits::{Limits, end_all};
 use crate::sandbox::message::{Failure, Order, receive};
+use crate::sandbox::protections::Protection;
 use crate::sandbox::spec::{Exit, RunSpec};
 use crate::sandbox::stub::settle;
 use crate::sandbox::supervisor;
@@ -25,10 +26,11 @@ pub(in crate::sandbox) fn carry_order(channel: &mut UnixStream) -> Result<Exit, 
     let order: Order =
         receive(channel).map_err(|error| Failure::new("read", "the order of the builder", &error))?;
     let builder = Pid::from_raw(order.builder);
-    let (signals, lifeline, tether) = settle(builder).map_err(failed)?;
+    let (signals, lifeline, tether) = settle(builder, order.protections).map_err(failed)?;
     // Orphans of the RUN come to this process, where they are found and killed.
     prctl::set_child_subreaper(true).map_err(|errno| failed(errno.into()))?;
     let spec = order.into_spec();
+    let protections = spec.protections;
     let limits = Limits::of(&spec).map_err(failed)?;
     let (ours, theirs) = UnixStream::pair().map_err(failed)?;
     let child = match sys::clone_process(0).map_err(failed)? {
@@ -53,7 +55,9 @@ pub(in crate::sandbox) fn carry_order(channel: &mut UnixStream) -> Result<Exit, 
         // Asked to end, by the builder or by its death.
         let _ = kill(child, Signal::SIGKILL);
     });
-    kill_descendants().map_err(|error| Failure::new("end", "what the RUN left running", &error))?;
+    if protections.keep(Protection::KillAll) {
+        kill_descendants().map_err(|error| Failure::new("end", "what the RUN left running", &error))?;
+    }
     drop(tether);
     supervisor?;
     if let Some(passed) = watch.passed() {

@@ -1,9 +1,10 @@
-//! What nothing in the kernel limits on this rung: how many processes a RUN
-//! has, and how much a tmpfs holds that is a directory.
+//! What nothing in the kernel limits: how many processes a RUN of root has, and,
+//! on this rung, how much a tmpfs holds that is a directory.
 //!
 //! A thread of the stub looks again and again. A RUN that passes a limit is
 //! ended, and the stub says which it was.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -18,6 +19,7 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags};
 
 use crate::sandbox::message::{Failure, FailureKind};
 use crate::sandbox::mounts::open_path;
+use crate::sandbox::protections::{Protection, Protections};
 use crate::sandbox::spec::{MountSpec, Root, RunSpec};
 
 /// As many processes as a RUN may have at once: RLIMIT_NPROC does not bind root.
@@ -31,18 +33,20 @@ const LOOK: Duration = Duration::from_millis(50);
 const DEEPEST: usize = 200;
 
 /// The limits of one RUN.
-pub(super) struct Limits {
+pub(in crate::sandbox) struct Limits {
+    /// As many processes as it may have.
+    most: usize,
     /// All tasks of the machine before the RUN.
     tasks: usize,
     sizes: Vec<(PathBuf, OwnedFd, u64)>,
 }
 
 /// A running look-out.
-pub(super) struct Watch(Arc<Mutex<Option<Failure>>>);
+pub(in crate::sandbox) struct Watch(Arc<Mutex<Option<Failure>>>);
 
 impl Watch {
     /// The limit that was passed first.
-    pub(super) fn passed(&self) -> Option<Failure> {
+    pub(in crate::sandbox) fn passed(&self) -> Option<Failure> {
         // A panic elsewhere leaves the option whole.
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -63,11 +67,16 @@ impl Limits {
                 }
             }
         }
-        Ok(Self { tasks: tasks()?, sizes })
+        Ok(Self { most: most(spec.protections), tasks: tasks()?, sizes })
+    }
+
+    /// Where mounts have sizes: processes alone.
+    pub(in crate::sandbox) fn of_processes(protections: Protections) -> io::Result<Self> {
+        Ok(Self { most: most(protections), tasks: tasks()?, sizes: Vec::new() })
     }
 
     /// Looks until `child` is gone.
-    pub(super) fn watch(self, child: Pid) -> io::Result<Watch> {
+    pub(in crate::sandbox) fn watch(self, child: Pid) -> io::Result<Watch> {
         let stub = unistd::getpid();
         let passed = Arc::new(Mutex::new(None));
         let tell = Arc::clone(&passed);
@@ -89,9 +98,9 @@ impl Limits {
     fn find(&self, stub: Pid) -> Option<Failure> {
         // The number of all tasks is one small file; ours are only counted
         // when that has grown.
-        let many = tasks().is_ok_and(|now| now > self.tasks + MOST_PROCESSES);
-        if many && descendants(stub).is_ok_and(|found| found.len() > MOST_PROCESSES) {
-            let kind = FailureKind::TooManyProcesses(MOST_PROCESSES);
+        let many = tasks().is_ok_and(|now| now > self.tasks.saturating_add(self.most));
+        if many && descendants(stub).is_ok_and(|found| found.len() > self.most) {
+            let kind = FailureKind::TooManyProcesses(self.most);
             return Some(Failure { kind, action: String::new(), path: PathBuf::new(), errno: 0 });
         }
         self.sizes.iter().find_map(|(target, directory, size)| {
@@ -100,6 +109,10 @@ impl Limits {
             (used > *size).then(|| Failure { kind, action: String::new(), path: target.clone(), errno: 0 })
         })
     }
+}
+
+fn most(protections: Protections) -> usize {
+    if protections.keep(Protection::ProcessLimit) { MOST_PROCESSES } else { usize::MAX }
 }
 
 /// Bytes below a directory as a tmpfs would count them: holes take nothing. A
@@ -131,11 +144,12 @@ pub(super) fn used(directory: BorrowedFd<'_>, depth: usize) -> io::Result<u64> {
 
 /// Kills everybody below `root`.
 pub(super) fn end_all(root: Pid) -> io::Result<()> {
+    let mut groups = BTreeSet::from([unistd::getpgrp().as_raw()]);
     for pid in descendants(root)? {
         // A whole group at once: what forks faster than we look cannot leave
         // it. Either may have ended just now.
         if let Ok(group) = unistd::getpgid(Some(pid))
-            && group != unistd::getpgrp()
+            && groups.insert(group.as_raw())
         {
             let _ = killpg(group, Signal::SIGKILL);
         }

@@ -10,7 +10,7 @@ use rustix::fs::{Mode, OFlags};
 use super::change::Attribute;
 use super::devices::Wanted;
 use super::task;
-use super::{Answer, Service};
+use super::{Answer, Protection, Service, neighbours};
 use crate::sandbox::mounts::open_path;
 use crate::sandbox::raw::{self, Notification};
 
@@ -136,6 +136,9 @@ impl Service {
     /// Whatever cannot be read or understood goes on in the kernel, which has
     /// no /proc, no device and no secret to give away.
     pub(super) fn answer(&self, notification: &Notification) -> Answer {
+        if let Some(process) = neighbours::named(notification.call, notification.arguments) {
+            return self.about(process);
+        }
         let Some(request) = request(notification) else { return Answer::GoOn };
         self.answer_request(notification, request).unwrap_or(Answer::GoOn)
     }
@@ -149,6 +152,7 @@ impl Service {
                 let _ = self.memories.keep(thread);
                 Ok(Answer::GoOn)
             }
+            Request::MakeDevice { .. } if !self.protections.keep(Protection::ServedNodes) => Ok(Answer::GoOn),
             Request::MakeDevice { place, wanted } => {
                 let (root, asked) = self.asked_anywhere(thread, &place)?;
                 if !self.is_waiting(notification) {
@@ -156,7 +160,11 @@ impl Service {
                 }
                 self.make_device(thread, root.as_ref(), &asked.path, wanted)
             }
-            Request::ChangeRoot { place } if !self.may_chroot => self.change_root(&asked(&place)?.path),
+            Request::ChangeRoot { place }
+                if !self.may_chroot && self.protections.keep(Protection::OneRoot) =>
+            {
+                self.change_root(&asked(&place)?.path)
+            }
             Request::ChangeRoot { .. } => Ok(Answer::GoOn),
             Request::Open { place, flags, mode } => match asked(&place) {
                 Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {

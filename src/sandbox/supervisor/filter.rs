@@ -9,6 +9,8 @@
 use nix::libc;
 use seccompiler::sock_filter;
 
+use super::{Protection, Protections, neighbours};
+
 const LOAD: u16 = 0x20;
 const EQUAL: u16 = 0x15;
 const ANY_BIT: u16 = 0x45;
@@ -32,6 +34,8 @@ pub(in crate::sandbox) enum Heard {
     /// That, everything with a path that may lead into /proc or to a
     /// placeholder, and changes of identity.
     Paths,
+    /// Those, and calls that name a process, where a RUN has no pid namespace.
+    Neighbours,
 }
 
 /// Not fork(2): a caller that a signal interrupts before the supervisor has
@@ -108,19 +112,25 @@ const DEVICES_OF_OLD: [Rule; 1] = [Rule::With(libc::SYS_mknod, 1, DEVICE)];
 const DEVICES_OF_OLD: [Rule; 0] = [];
 
 /// The filter for a supervisor that wants to hear `heard`.
-pub(super) fn program(heard: Heard) -> Vec<sock_filter> {
-    let mut program = vec![
-        step(LOAD, 0, 0, ARCHITECTURE),
-        step(EQUAL, 1, 0, OWN),
-        give(libc::SECCOMP_RET_ALLOW),
-        step(LOAD, 0, 0, NUMBER),
-    ];
+pub(super) fn program(heard: Heard, protections: Protections) -> Vec<sock_filter> {
+    let mut program = vec![step(LOAD, 0, 0, ARCHITECTURE)];
+    let neighbours = heard == Heard::Neighbours && protections.keep(Protection::Neighbours);
+    let foreign = match neighbours {
+        true => neighbours::foreign_steps(NUMBER, ARGUMENTS),
+        false => vec![give(libc::SECCOMP_RET_ALLOW)],
+    };
+    program.push(step(EQUAL, u8::try_from(foreign.len()).expect("some forty steps"), 0, OWN));
+    program.extend(foreign);
+    program.push(step(LOAD, 0, 0, NUMBER));
     DEVICES.iter().chain(&DEVICES_OF_OLD).for_each(|rule| program.extend(by_flag(rule)));
-    if heard == Heard::Paths {
+    if heard != Heard::Devices {
         for call in PATHS.into_iter().chain(PATHS_OF_OLD) {
             program.extend([is(call, 1), give(libc::SECCOMP_RET_USER_NOTIF)]);
         }
         PATHS_BY_FLAG.iter().for_each(|rule| program.extend(by_flag(rule)));
+        if neighbours {
+            program.extend(neighbours::steps(NUMBER, ARGUMENTS));
+        }
         // Its flags lie in memory; everybody has a way without it.
         let absent = libc::SECCOMP_RET_ERRNO | libc::ENOSYS.cast_unsigned();
         program.extend([is(libc::SYS_openat2, 1), give(absent)]);
@@ -197,7 +207,11 @@ mod tests {
 
     #[track_caller]
     fn check(heard: Heard, call: libc::c_long, arguments: [u32; 6], expected: u32) {
-        assert_eq!(run(&program(heard), call, arguments), expected, "{call} {arguments:?}");
+        assert_eq!(
+            run(&program(heard, Protections::default()), call, arguments),
+            expected,
+            "{call} {arguments:?}"
+        );
     }
 
     #[test]

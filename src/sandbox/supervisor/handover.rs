@@ -10,6 +10,7 @@ use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg}
 
 use super::filter::{self, Heard};
 use super::identity;
+use crate::sandbox::protections::Protections;
 use crate::sandbox::raw;
 
 /// What a stub gets.
@@ -38,12 +39,13 @@ pub(in crate::sandbox) fn give(
     to: &UnixStream,
     root: BorrowedFd<'_>,
     heard: Heard,
+    protections: Protections,
     one_id: bool,
 ) -> io::Result<()> {
-    let paths = filter::program(heard);
+    let paths = filter::program(heard, protections);
     let listener = match (one_id, heard) {
-        (true, Heard::Paths) => raw::install_listener(&identity::program(&paths))?,
         (true, Heard::Devices) => raw::install_listener(&identity::program(&[]))?,
+        (true, _) => raw::install_listener(&identity::program(&paths))?,
         (false, _) => match raw::install_listener(&paths) {
             Ok(listener) => listener,
             Err(_) => return Ok(()),
@@ -54,6 +56,7 @@ pub(in crate::sandbox) fn give(
     let word = [match heard {
         Heard::Devices => b'd',
         Heard::Paths => b'p',
+        Heard::Neighbours => b'n',
     }];
     Ok(sendmsg::<()>(to.as_raw_fd(), &[IoSlice::new(&word)], &rights, MsgFlags::empty(), None).map(drop)?)
 }
@@ -69,6 +72,10 @@ pub(in crate::sandbox) fn take(from: &UnixStream) -> io::Result<Option<Handover>
         _ => Vec::new(),
     });
     let (Some(listener), Some(root)) = (descriptors.next(), descriptors.next()) else { return Ok(None) };
-    let heard = if word == *b"p" { Heard::Paths } else { Heard::Devices };
+    let heard = match &word {
+        b"n" => Heard::Neighbours,
+        b"p" => Heard::Paths,
+        _ => Heard::Devices,
+    };
     Ok(Some(Handover { listener, root, heard }))
 }

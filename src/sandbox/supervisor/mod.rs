@@ -23,6 +23,7 @@ mod handover;
 mod identity;
 mod lend;
 mod listing;
+mod neighbours;
 mod numbers;
 mod open;
 mod proc;
@@ -42,6 +43,7 @@ use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::fs::{MemfdFlags, SealFlags};
 
+use super::protections::{Protection, Protections};
 use super::raw::{self, Notification};
 use super::spec::{MountSpec, RunSpec};
 use crate::metadata::Key;
@@ -68,6 +70,7 @@ pub(super) struct Parts {
     record_key: Option<Key>,
     /// Keeps owners and users, where one id exists.
     identity: Option<Identity>,
+    protections: Protections,
 }
 
 impl Parts {
@@ -90,6 +93,7 @@ impl Parts {
             real_devices: false,
             record_key: spec.record_key.clone(),
             identity: None,
+            protections: spec.protections,
         })
     }
 
@@ -109,6 +113,7 @@ impl Parts {
             real_devices: true,
             record_key: spec.record_key.clone(),
             identity: None,
+            protections: spec.protections,
         }
     }
 }
@@ -140,9 +145,9 @@ pub(super) fn start(handover: Handover, mut parts: Parts) -> io::Result<()> {
     let listener = Arc::new(listener);
     let mut all: Vec<Box<dyn Part>> = Vec::new();
     let identity = parts.identity.take();
-    let busy = identity.is_some() || heard == Heard::Paths;
+    let busy = identity.is_some() || heard != Heard::Devices;
     // Identity makes its own devices.
-    let needs_tree = identity.is_none() || heard == Heard::Paths;
+    let needs_tree = identity.is_none() || heard != Heard::Devices;
     all.extend(identity.map(|identity| Box::new(identity) as Box<dyn Part>));
     if needs_tree {
         all.push(Box::new(Service {
@@ -150,6 +155,7 @@ pub(super) fn start(handover: Handover, mut parts: Parts) -> io::Result<()> {
             listener: Arc::clone(&listener),
             may_chroot: parts.may_chroot,
             real_devices: parts.real_devices,
+            protections: parts.protections,
             memories: Memories::default(),
         }));
     }
@@ -212,6 +218,7 @@ struct Service {
     tree: Tree,
     may_chroot: bool,
     real_devices: bool,
+    protections: Protections,
     memories: Memories,
 }
 

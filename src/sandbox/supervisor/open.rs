@@ -14,7 +14,7 @@ use super::calls::{Asked, masked};
 use super::proc::Node;
 use super::task::{self, Identity};
 use super::walk::{DELETED, Inode, Served, Target};
-use super::{Answer, Service, listing, sealed};
+use super::{Answer, Protection, Service, listing, sealed};
 use crate::metadata::{Device, DeviceKind};
 use crate::sandbox::chroot::NODES;
 use crate::sandbox::raw::Notification;
@@ -28,6 +28,11 @@ impl Service {
         mode: u32,
     ) -> io::Result<Answer> {
         let thread = notification.thread;
+        if !self.protections.keep(Protection::ServedProc)
+            && let Ok(rest) = asked.path.strip_prefix("/proc")
+        {
+            return open_careless(thread, rest, flags);
+        }
         let follow = !flags.contains(OFlags::NOFOLLOW) && !flags.contains(OFlags::CREATE | OFlags::EXCL);
         let target = self.tree.resolve(&asked.path, follow, thread)?;
         let opened = match target {
@@ -153,6 +158,18 @@ fn open_device(
     let asked = OFlags::from_bits_retain(flags.bits() & libc::O_ACCMODE.cast_unsigned());
     drop(reopen(placeholder, asked, caller)?);
     Ok(rustix::fs::open(format!("/dev/{name}"), kept(flags) | OFlags::NOCTTY, Mode::empty())?)
+}
+
+/// What a supervisor must not do, for the test that shows why: the real /proc, as
+/// far as its own rights go.
+fn open_careless(thread: i32, rest: &Path, flags: OFlags) -> io::Result<Answer> {
+    let rest = match rest.strip_prefix("self") {
+        Ok(below) => Path::new(&thread.to_string()).join(below),
+        Err(_) => rest.to_owned(),
+    };
+    let opened = rustix::fs::open(Path::new("/proc").join(rest), kept(flags), Mode::empty());
+    let close_on_exec = flags.contains(OFlags::CLOEXEC);
+    Ok(Answer::of(opened.map_err(io::Error::from), |fd| Answer::Descriptor { fd, close_on_exec }))
 }
 
 /// A file of the real /proc. The name was allowed; no link on the way is followed.
