@@ -282,11 +282,7 @@ fn healthcheck(draft: &mut Draft, site: Site<'_>, kind: &HealthcheckKind, report
     Some(())
 }
 
-fn health_command(
-    flags: &HealthcheckFlags,
-    form: &CommandForm,
-    report: &mut Report,
-) -> Option<Healthcheck> {
+fn health_command(flags: &HealthcheckFlags, form: &CommandForm, report: &mut Report) -> Option<Healthcheck> {
     let HealthcheckFlags { interval, timeout, start_period, start_interval, retries } = flags;
     let mut test = match form {
         CommandForm::Exec(words) => words.clone(),

@@ -9,8 +9,8 @@ use super::options::{Bases, Options, PlanError};
 use super::report::{self, Report};
 use super::resolve::Drafted;
 use super::{BuildPlan, CopyFrom, CopySource, Mount, Op, Step};
-use crate::image::{Platform, Reference};
 use crate::dockerfile::{Checks, Diagnostic, Dockerfile, Span, Stage};
+use crate::image::{Platform, Reference};
 
 /// What a check of the plan says.
 #[derive(Clone, Debug, Default)]
@@ -42,9 +42,13 @@ fn reach(options: &Options) -> Reach {
 
 /// The images that a check wants to know the configs of, given those it
 /// knows. A Dockerfile that is wrong may want fewer.
-pub fn images_to_check(dockerfile: &Dockerfile, options: &Options, known: &Bases) -> Vec<(Reference, Platform)> {
+pub fn images_to_check(
+    dockerfile: &Dockerfile,
+    options: &Options,
+    known: &Bases,
+) -> Vec<(Reference, Platform)> {
     let drafted = Drafted::of(dockerfile, options, known, reach(options), &mut Report::default());
-    let wanted = drafted.map(|drafted| drafted.from_images()).unwrap_or_default();
+    let wanted = drafted.map(|drafted| drafted.stage_images()).unwrap_or_default();
     wanted.into_iter().filter(|image| !known.contains_key(image)).collect()
 }
 

@@ -167,7 +167,8 @@ impl Rootfs {
 const MOUNT_POINTS: [&str; 3] = ["dev", "proc", "sys"];
 
 fn make_mount_point(path: &Path) -> Result<(), Error> {
-    let made = fs::create_dir(path).and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(0o755)));
+    let made =
+        fs::create_dir(path).and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(0o755)));
     made.map_err(|source| Error::Write { path: path.to_owned(), source })
 }
 

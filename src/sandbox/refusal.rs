@@ -184,10 +184,14 @@ fn cause(attempt: Attempt, errno: i32, around: Circumstances) -> (&'static str, 
             "run the build container with `apparmor=unconfined` (or `label=disable`), or set \
              `sysctl kernel.apparmor_restrict_unprivileged_userns=0` on the node",
         ),
-        (Attempt::PivotRoot | Attempt::Detach | Attempt::Hostname | Attempt::Chroot, EPERM) if around.seccomp => (
-            "the container's seccomp profile refuses it",
-            "run the build container with `seccomp=unconfined`, or a profile that allows it",
-        ),
+        (Attempt::PivotRoot | Attempt::Detach | Attempt::Hostname | Attempt::Chroot, EPERM)
+            if around.seccomp =>
+        {
+            (
+                "the container's seccomp profile refuses it",
+                "run the build container with `seccomp=unconfined`, or a profile that allows it",
+            )
+        }
         _ => ("the kernel, or a security module, refused it", "see the kernel's log on the node"),
     }
 }

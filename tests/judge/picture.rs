@@ -157,7 +157,8 @@ impl Picture {
         let places: BTreeSet<&String> = self.lines.keys().chain(theirs.lines.keys()).collect();
         let mut found = BTreeMap::new();
         // BuildKit stops at the first mistake: what it had found before that is chance.
-        let refused = |picture: &Self| picture.lines.get("outcome").is_some_and(|outcome| outcome == "refused");
+        let refused =
+            |picture: &Self| picture.lines.get("outcome").is_some_and(|outcome| outcome == "refused");
         let both_refused = refused(self) && refused(theirs);
         let skip = |place: &str| place == "says" || both_refused && place.starts_with("check:");
         for place in places.into_iter().filter(|place| !skip(place)) {
@@ -192,7 +193,8 @@ impl fmt::Display for Picture {
 /// shuffle the ports.
 fn said_in_other_words(ours: &str, theirs: &str) -> bool {
     let words = |text: &str| {
-        let mut words: Vec<String> = text.replace(['[', ']'], " ").split_whitespace().map(str::to_owned).collect();
+        let mut words: Vec<String> =
+            text.replace(['[', ']'], " ").split_whitespace().map(str::to_owned).collect();
         words.sort();
         words
     };

@@ -45,11 +45,8 @@ pub struct Case {
 const CASE: Case = Case { name: "", needs: None, repeatable: true, runs: true, besides: &[] };
 
 /// Every functional check and one of each awkward file.
-pub const COMBINED: Case = Case {
-    name: "combined",
-    besides: &[("sudo", Ability::Setuid), ("chroot", Ability::Chroot)],
-    ..CASE
-};
+pub const COMBINED: Case =
+    Case { name: "combined", besides: &[("sudo", Ability::Setuid), ("chroot", Ability::Chroot)], ..CASE };
 
 /// All of them.
 pub const CASES: [Case; 15] = [

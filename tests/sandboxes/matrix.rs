@@ -170,7 +170,8 @@ fn attempt(
     let can_run = row.rung != "none" || !case.runs;
     let volumes = matrix.volumes(sandbox, context);
     let dockerfile = format!("/work/{}.Dockerfile", case.name);
-    let flags = ["-f", &dockerfile, "--secret", "id=key,src=/work/key", "--add-host", "given.example=192.0.2.7"];
+    let flags =
+        ["-f", &dockerfile, "--secret", "id=key,src=/work/key", "--add-host", "given.example=192.0.2.7"];
     let done = matrix.build(sandbox, case, &volumes, &[&flags[..], &["/work"]].concat(), can_run);
     let besides = case.besides.iter().filter(|(_, ability)| can_run && reported(*ability));
     let done = besides.fold(done, |done, (target, _)| {

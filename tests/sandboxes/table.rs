@@ -76,7 +76,9 @@ fn line(row: &Row) -> String {
     let result = match &row.outcome {
         Outcome::Ok(note) if note.is_empty() => "ok".to_owned(),
         Outcome::Ok(note) => format!("ok: {note}"),
-        Outcome::Failed(problem) => format!("FAILED: {}", problem.lines().take(2).collect::<Vec<_>>().join(" ")),
+        Outcome::Failed(problem) => {
+            format!("FAILED: {}", problem.lines().take(2).collect::<Vec<_>>().join(" "))
+        }
         Outcome::Skipped(reason) => format!("skipped: {reason}"),
     };
     let digest = row.digest.strip_prefix("sha256:").unwrap_or("").get(..12).unwrap_or("");

@@ -22,7 +22,8 @@ impl Tree {
         let mut lines = BTreeMap::new();
         for (path, entry) in &tree {
             // Which name of a group is the file and which are links is no difference.
-            let file = if entry.kind == EntryType::Link { tree.get(&entry.target).unwrap_or(entry) } else { entry };
+            let file =
+                if entry.kind == EntryType::Link { tree.get(&entry.target).unwrap_or(entry) } else { entry };
             let group = groups.get(file.path.as_str());
             let names = group.map(|others| {
                 let mut names = [&others[..], &[file.path.as_str()]].concat();

@@ -259,7 +259,10 @@ fn docker(has: &dyn Fn(&str) -> bool) -> Vec<Value> {
     let mut rules = Vec::new();
     if !has("CAP_SYS_ADMIN") {
         refused.extend(["clone", "clone3"]);
-        rules.push(allow_if("clone", &[json!({"index": 0, "value": NAMESPACE_FLAGS, "valueTwo": 0, "op": "SCMP_CMP_MASKED_EQ"})]));
+        rules.push(allow_if(
+            "clone",
+            &[json!({"index": 0, "value": NAMESPACE_FLAGS, "valueTwo": 0, "op": "SCMP_CMP_MASKED_EQ"})],
+        ));
         // clone3 keeps its flags in memory, where a filter cannot look.
         rules.push(refuse(&["clone3"], ENOSYS));
     }

@@ -165,7 +165,9 @@ impl Report {
     fn chroot_works(&self) -> bool {
         let taken = self.survey.taken();
         let refused = match &taken.outcome {
-            Outcome::Works { shortfalls, .. } => shortfalls.iter().any(|shortfall| shortfall.call == "chroot"),
+            Outcome::Works { shortfalls, .. } => {
+                shortfalls.iter().any(|shortfall| shortfall.call == "chroot")
+            }
             _ => true,
         };
         matches!(taken.rung, Rung::Namespaces | Rung::Mounts | Rung::Single) && !refused
