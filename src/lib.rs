@@ -21,4 +21,5 @@ pub mod registry;
 pub mod rootfs;
 pub mod sandbox;
 pub mod secret;
+pub mod ssh;
 pub mod store;

@@ -24,7 +24,7 @@ pub fn trials() -> Vec<Trial> {
 
 /// Room, floor. A room imports from lower floors, never sideways. `secret` is
 /// one type that rooms of the first floor hold too, so it lies under them.
-const FLOORS: [(&str, u8); 17] = [
+const FLOORS: [(&str, u8); 18] = [
     ("dockerfile", 1),
     ("image", 1),
     ("metadata", 1),
@@ -36,6 +36,7 @@ const FLOORS: [(&str, u8); 17] = [
     ("net", 2),
     ("plan", 2),
     ("sandbox", 2),
+    ("ssh", 2),
     ("store", 2),
     ("fetch", 3),
     ("registry", 3),
@@ -45,8 +46,10 @@ const FLOORS: [(&str, u8); 17] = [
 ];
 
 /// What `plugin` may use of the library.
-const PLUGIN: [&str; 11] =
-    ["build", "ci", "cli", "fetch", "image", "plan", "progress", "registry", "sandbox", "secret", "store"];
+const PLUGIN: [&str; 12] = [
+    "build", "ci", "cli", "fetch", "image", "plan", "progress", "registry", "sandbox", "secret", "ssh",
+    "store",
+];
 
 /// Lines of a file of logic, tests left out. Tables may be longer: the ones
 /// that are have their reason here.

@@ -59,7 +59,6 @@ fn refused_flags_say_what_to_use(mut bench: Bench) {
     bench.dockerfile(SMALL);
     for (flag, part) in [
         ("--load", "type=docker"),
-        ("--ssh=default", "--secret"),
         ("--cache-from=type=registry,ref=x", "--state-dir"),
         ("--sbom=true", "--sbom=false"),
         ("--output=type=local,dest=x", "type=oci"),

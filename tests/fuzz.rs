@@ -224,6 +224,7 @@ fn parser(dice: &mut Dice) {
         default_labels: Vec::new(),
         proxy_args: Vec::new(),
         network: plan::Network::Default,
+        host_network: true,
     };
     let found = plan::lint(&parsed.dockerfile, &options, &plan::Bases::new());
     for diagnostic in &found.diagnostics {

@@ -7,6 +7,7 @@
 
 mod add;
 mod architecture;
+mod around;
 mod bad_input;
 mod build;
 mod cache;
@@ -16,10 +17,13 @@ mod differential;
 mod fuzz;
 mod graph;
 mod interrupt;
+mod judge;
 mod ladder;
 mod push;
 mod reproducible;
 mod secrets;
+mod single;
+mod ssh;
 mod support;
 
 use std::process::ExitCode;
@@ -31,6 +35,7 @@ fn main() -> ExitCode {
     let trials: Vec<Trial> = [
         add::trials(),
         architecture::trials(),
+        around::trials(),
         bad_input::trials(),
         build::trials(),
         cache::trials(),
@@ -40,10 +45,13 @@ fn main() -> ExitCode {
         graph::trials(),
         contexts::trials(),
         interrupt::trials(),
+        judge::trials(),
         ladder::trials(),
         push::trials(),
         reproducible::trials(),
         secrets::trials(),
+        single::trials(),
+        ssh::trials(),
     ]
     .into_iter()
     .flatten()

@@ -13,6 +13,7 @@ use coracle::fetch::Location;
 use coracle::image::Platform;
 use coracle::plan::Network;
 use coracle::secret::Secret;
+use coracle::ssh::{Agent, AgentSource};
 
 use crate::door::Door;
 use crate::labels::{self, LabelSources};
@@ -80,11 +81,15 @@ fn request(reader: &mut Reader<'_>, normalised: Normalised, now: i64) -> BuildRe
         destinations: destinations(reader, &normalised),
         outputs: outputs(reader),
         secrets: secrets(reader, &normalised),
+        ssh: agents(reader),
         extra_hosts: extra_hosts(reader),
         shm_size: None,
+        ulimits: Vec::new(),
         cache: CachePolicy { disabled: reader.flag(Key::NoCache).unwrap_or(false), ..CachePolicy::default() },
         pull: reader.flag(Key::PullImage).unwrap_or(true),
         network: Network::Default,
+        // There is no setting for it, and the job's network is what every RUN has.
+        host_network: true,
         dry_run: reader.flag(Key::Check).unwrap_or(false),
         push: normalised.push && normalised.unmatched != Some(Unmatched::Build),
         source_date_epoch: epoch,
@@ -293,7 +298,11 @@ fn below(reader: &mut Reader<'_>, context: ContextSource) -> ContextSource {
 /// up here: first where docker would, in the working directory.
 fn dockerfile(files: &dyn Files, named: Option<&str>, context: &ContextSource) -> DockerfileSource {
     if let Some(path) = named {
-        return DockerfileSource::Path(PathBuf::from(path));
+        let is_address = ["https://", "http://"].iter().any(|scheme| path.starts_with(scheme));
+        return match is_address {
+            true => DockerfileSource::Remote(path.to_owned()),
+            false => DockerfileSource::Path(PathBuf::from(path)),
+        };
     }
     let ContextSource::Directory(context) = context else { return DockerfileSource::Default };
     let here = |name: &str| files.is_file(Path::new(name));
@@ -346,6 +355,24 @@ fn secrets(reader: &Reader<'_>, normalised: &Normalised) -> BTreeMap<String, Sec
         }
     };
     normalised.secrets.iter().map(|secret| (secret.id.clone(), source(&secret.from))).collect()
+}
+
+/// The agent `default` has the one key there is.
+fn agents(reader: &mut Reader<'_>) -> BTreeMap<String, AgentSource> {
+    let Some(given) = reader.given(Key::SshAgentKey) else { return BTreeMap::new() };
+    let source = AgentSource::Key(Secret::new(given.value));
+    if let Err(error) = Agent::open(&source) {
+        let written = reader.settings.written(Key::SshAgentKey);
+        let expected = "a private key without a passphrase, `-----BEGIN … PRIVATE KEY-----`";
+        reader.wrong(
+            Code::Value,
+            &written,
+            error.to_string(),
+            expected,
+            "ssh_agent_key: { from_secret: key }",
+        );
+    }
+    BTreeMap::from([("default".to_owned(), source)])
 }
 
 fn extra_hosts(reader: &mut Reader<'_>) -> Vec<(String, String)> {
@@ -405,6 +432,7 @@ mod tests {
         codes(&[("PLUGIN_ISOLATION", "magic")], &["E_VALUE"]);
         codes(&[("PLUGIN_ADD_HOST", "db:10.0.0.5,six:[::1]")], &[]);
         codes(&[("PLUGIN_ADD_HOST", "db")], &["E_VALUE"]);
+        codes(&[("PLUGIN_SSH_AGENT_KEY", "swordfish")], &["E_VALUE"]);
         codes(
             &[("PLUGIN_ACCESS_KEY", "k"), ("PLUGIN_USERNAME", "u"), ("PLUGIN_PASSWORD", "p")],
             &["W_NO_EFFECT"],

@@ -7,7 +7,7 @@ use super::bases::Bases;
 use super::error::{Error, StepError};
 use super::outside::Outside;
 use crate::context::{self, DirectoryContext, Owners, SelectOptions, Selection, SourceTree};
-use crate::image::{Digest, Hasher, Platform};
+use crate::image::{Digest, Platform};
 use crate::plan::{
     self, BuildPlan, CopyFrom, CopyOp, CopySource, Mount, MountSource, Op, RunOp, StageBase, StageId, Step,
     StepKey,
@@ -61,19 +61,8 @@ pub(super) struct Contexts {
     pub(super) outside: Outside,
     /// What images of `--from` are for.
     pub(super) platform: Platform,
-    /// Of the lines that RUN's hosts file gets besides the usual ones, if any.
-    pub(super) hosts: Option<Digest>,
-}
-
-/// Names RUN's further hosts, in their order.
-pub(super) fn hosts_digest(hosts: &[(String, String)]) -> Option<Digest> {
-    let mut hasher = Hasher::new();
-    hasher.field("coracle hosts 1");
-    for (name, address) in hosts {
-        hasher.field(name);
-        hasher.field(address);
-    }
-    (!hosts.is_empty()).then(|| hasher.finish())
+    /// Of what RUN finds around it, where that is not the usual.
+    pub(super) surroundings: Option<Digest>,
 }
 
 impl Contexts {
@@ -124,7 +113,7 @@ impl Inputs<'_> {
     }
 
     fn of_run(&self, op: &RunOp) -> Result<Vec<Digest>, StepError> {
-        let mut digests = Vec::from_iter(self.contexts.hosts);
+        let mut digests = Vec::from_iter(self.contexts.surroundings);
         for mount in &op.mounts {
             // What a cache mount holds never counts: it may be empty at any time.
             let Mount::Bind(bind) = mount else { continue };

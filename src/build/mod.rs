@@ -15,6 +15,7 @@ mod export;
 mod identity;
 mod inputs;
 mod known;
+mod layout;
 mod material;
 mod mounts;
 mod outside;
@@ -36,19 +37,23 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio_util::sync::CancellationToken;
 
+use crate::context::Stop;
 use crate::dockerfile::Dockerfile;
 use crate::image::Platform;
 use crate::layer::PackOptions;
 use crate::plan::{self, BuildPlan};
 use crate::progress::Reporter;
 use crate::secret::Secret;
+use crate::ssh::Agent;
 use crate::store::{BuildDirectory, Store};
-use crate::{fetch, metadata, net, registry, sandbox};
+use crate::{fetch, metadata, net, registry, sandbox, ssh};
 
+pub use bases::configs_to_check;
 pub use check::ignored_sources;
 pub use copy::CopyError;
 pub use error::{Error, StepError};
 pub use identity::IdentityError;
+pub use layout::LayoutError;
 pub use quota::{BadQuota, DiskQuota};
 pub use request::{
     BuildRequest, CachePolicy, ContextSource, Destination, DockerfileSource, ErrorKind, Outcome, Output,
@@ -96,20 +101,26 @@ pub async fn build(request: BuildRequest, workshop: &Workshop) -> Result<Option<
     let mut request = request;
     let store = Arc::new(Store::open(&workshop.state_dir, &id_map_name(&workshop.entered.id_map))?);
     let unfinished = store.build_directory()?;
-    let fetcher = fetcher(&request, workshop, &store, &unfinished);
-    let gathering = contexts::Contexts { fetcher: &fetcher, store: &store, unfinished: unfinished.path() };
+    let agents = agents(&request)?;
+    let hostname = hostname(&request)?;
+    let (fetcher, _served) = fetcher(&request, workshop, &store, &unfinished, &agents)?;
+    let platform = request.platform.clone().unwrap_or_else(Platform::host);
+    let gathering =
+        contexts::Contexts { fetcher: &fetcher, store: &store, unfinished: unfinished.path(), platform };
     let foreign = until(&workshop.cancel, gathering.gather(&mut request)).await;
     let foreign = foreign.unwrap_or(Err(Error::Cancelled))?;
     let found = source::find(&request, foreign.main)?;
     let options = plan_options(&request);
     let dockerfile = source::parse(&found, &options, reporter.as_ref())?;
-    let main = source::open_context(&request, &found, &foreign, &store)?.map(Arc::new);
-    let named = source::open_named(&request, &foreign, &store)?;
+    let token = workshop.cancel.clone();
+    let stop: Stop = Arc::new(move || token.is_cancelled());
+    let main = source::open_context(&request, &found, &foreign, &store, &stop)?.map(Arc::new);
+    let named = source::open_named(&request, &foreign, &store, &stop)?;
     let client = Arc::new(registry_client(workshop, &unfinished)?);
 
     let work = async {
         let checked = export::check_push(&request, &client);
-        let planned = bases::plan(&dockerfile, &options, &client, reporter);
+        let planned = bases::plan(&dockerfile, &options, &client, &foreign.layouts, reporter);
         let ((), (plan, bases)) =
             until(&workshop.cancel, async { futures_util::try_join!(checked, planned) })
                 .await
@@ -120,18 +131,19 @@ pub async fn build(request: BuildRequest, workshop: &Workshop) -> Result<Option<
         let record_key = metadata::Key::from_bytes(store.record_key()?);
         let draw = |step: &plan::Step, error| draw_step(&dockerfile, step, error);
         let outside = until(&workshop.cancel, Outside::fetch(fetcher, &plan, &draw)).await;
+        let around = surroundings(&request, agents, hostname);
         let contexts = Contexts {
             main,
             named,
             outside: outside.unwrap_or(Err(Error::Cancelled))?,
             platform: options.platform.clone(),
-            hosts: inputs::hosts_digest(&request.extra_hosts),
+            surroundings: around.digest(),
         };
         // A failing stage stops the others, which is no signal from outside.
         let cancel = workshop.cancel.child_token();
         let place = unfinished.path().to_owned();
         let materials = Materials::new(store, Arc::clone(&client), place, record_key, cancel);
-        let site = site(&request, workshop, &dockerfile, plan, bases, contexts, materials)?;
+        let site = site(&request, workshop, &dockerfile, (plan, bases), contexts, materials, around)?;
         if request.dry_run {
             schedule::describe(&site);
             return Ok(None);
@@ -145,7 +157,8 @@ pub async fn build(request: BuildRequest, workshop: &Workshop) -> Result<Option<
     };
     tokio::select! {
         biased;
-        outcome = work => outcome,
+        // What fails after a signal fails because of it.
+        outcome = work => outcome.map_err(|error| if workshop.cancel.is_cancelled() { Error::Cancelled } else { error }),
         () = interrupted(&workshop.cancel) => Err(Error::Cancelled),
     }
 }
@@ -176,6 +189,7 @@ pub fn plan_options(request: &BuildRequest) -> plan::Options {
         default_labels: request.default_labels.clone(),
         proxy_args: request.proxy_args.clone(),
         network: request.network,
+        host_network: request.host_network,
     }
 }
 
@@ -216,19 +230,40 @@ fn registry_client(workshop: &Workshop, unfinished: &BuildDirectory) -> Result<r
     registry::Client::new(options, workshop.credentials.clone(), reporter).map_err(Error::Registry)
 }
 
+/// The fetcher, and the socket that leads its git to the agent `default`, where
+/// that is not the one of the environment anyway.
 fn fetcher(
     request: &BuildRequest,
     workshop: &Workshop,
     store: &Arc<Store>,
     unfinished: &BuildDirectory,
-) -> fetch::Fetcher {
+    agents: &BTreeMap<String, Arc<Agent>>,
+) -> Result<(fetch::Fetcher, Option<ssh::Served>), Error> {
+    let directory = unfinished.path();
+    let serve = |agent: &Arc<Agent>| {
+        let access = ssh::Access { mode: 0o600, owner: None };
+        let reporter = Arc::clone(&workshop.reporter);
+        ssh::serve(Arc::clone(agent), directory, "agent", access, reporter)
+            .map_err(|source| Error::File { path: directory.join("agent"), source })
+    };
+    let served = agents.get("default").map(serve).transpose()?;
     let options = fetch::Options {
+        ssh_agent: served.is_some().then(|| directory.join("agent")),
         net: workshop.net.clone(),
         secrets: secrets(request),
         further_protocols: Vec::new(),
         unfinished: unfinished.path().to_owned(),
     };
-    fetch::Fetcher::new(options, Arc::clone(store), Arc::clone(&workshop.reporter))
+    Ok((fetch::Fetcher::new(options, Arc::clone(store), Arc::clone(&workshop.reporter)), served))
+}
+
+/// Opens every agent that was named.
+fn agents(request: &BuildRequest) -> Result<BTreeMap<String, Arc<Agent>>, Error> {
+    let open = |(id, source)| match Agent::open(source) {
+        Ok(agent) => Ok((String::clone(id), Arc::new(agent))),
+        Err(source) => Err(Error::Ssh { id: String::clone(id), source }),
+    };
+    request.ssh.iter().map(open).collect()
 }
 
 /// An error of a step before any was executed.
@@ -247,14 +282,38 @@ fn secrets(request: &BuildRequest) -> BTreeMap<String, Secret> {
     request.secrets.iter().filter_map(value).collect()
 }
 
-fn surroundings(request: &BuildRequest) -> Surroundings {
+fn surroundings(
+    request: &BuildRequest,
+    agents: BTreeMap<String, Arc<Agent>>,
+    hostname: Option<String>,
+) -> Surroundings {
     // Without the file RUN has no name service, as the builder itself.
     let resolv_conf = std::fs::read("/etc/resolv.conf").unwrap_or_default();
     Surroundings {
         secrets: secrets(request),
+        agents,
         resolv_conf,
         extra_hosts: request.extra_hosts.clone(),
         shm_size: request.shm_size,
+        ulimits: request.ulimits.clone(),
+        hostname,
+    }
+}
+
+/// The build argument that names RUN's host. It becomes part of a file, so that
+/// only names are let through (RFC 1123, 2.1, and underscores; 64 bytes, as
+/// sethostname(2) has it).
+fn hostname(request: &BuildRequest) -> Result<Option<String>, Error> {
+    const NAME: &str = "BUILDKIT_SANDBOX_HOSTNAME";
+    let given = request.build_args.iter().rev().find(|(name, _)| name == NAME);
+    let Some((_, host)) = given.filter(|(_, host)| !host.is_empty()) else { return Ok(None) };
+    let letter = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+    match host.len() <= 64 && !host.starts_with(['-', '.']) && host.bytes().all(letter) {
+        true => Ok(Some(host.clone())),
+        false => Err(Error::Unsupported(format!(
+            "{NAME} `{}` is no host name (expected at most 64 letters, digits, dashes and dots)",
+            host.escape_debug()
+        ))),
     }
 }
 
@@ -262,10 +321,10 @@ fn site(
     request: &BuildRequest,
     workshop: &Workshop,
     dockerfile: &Dockerfile,
-    plan: BuildPlan,
-    bases: Bases,
+    (plan, bases): (BuildPlan, Bases),
     contexts: Contexts,
     materials: Materials,
+    surroundings: Surroundings,
 ) -> Result<Arc<Site>, Error> {
     let source = dockerfile.source.clone();
     let draw = |step: &plan::Step, error| draw_step(dockerfile, step, error);
@@ -294,7 +353,7 @@ fn site(
         materials,
         sandbox: sandbox::sandbox(&workshop.entered),
         storage: workshop.entered.storage.clone(),
-        surroundings: surroundings(request),
+        surroundings,
         pack: PackOptions { clamp: request.source_date_epoch, ..PackOptions::default() },
         now: now(),
         epoch,
@@ -327,6 +386,9 @@ fn finish_image(request: &BuildRequest, site: &Site, result: &StageResult) -> cr
     let created =
         request.source_date_epoch.map(stage::rfc3339).or(last).unwrap_or_else(|| stage::rfc3339(site.now));
     builder.created(created);
+    if let Some(epoch) = request.source_date_epoch {
+        builder.clamp_history(epoch);
+    }
     builder.annotations(request.annotations.iter().cloned().collect());
     builder.finish()
 }

@@ -14,16 +14,18 @@ use super::copy::{self, Picked, Target};
 use super::copy_step::{self, Source};
 use super::error::StepError;
 use super::inputs;
-use super::material::blocking;
+use super::material::{Materials, blocking};
 use super::stage::{Site, Work};
 use crate::context::Owners;
 use crate::image::Digest;
 use crate::layer::{self, Compression, LayerWriter, PackOptions, Stack, UnpackOptions};
+use crate::metadata::{self, Key};
 use crate::plan::{
-    BindMount, CacheMount, CacheSharing, CopyFrom, CopyOp, CopySource, Mount, MountSource, RunOp,
+    BindMount, CacheMount, CacheSharing, CopyFrom, CopyOp, CopySource, Mount, MountSource, RunOp, SshMount,
 };
 use crate::sandbox::{MountSpec, Rung};
-use crate::store::{MountLock, Store};
+use crate::ssh::{self, Access, Served};
+use crate::store::MountLock;
 
 /// What a RUN is given, and the locks that must be held while it runs.
 #[derive(Default)]
@@ -32,9 +34,11 @@ pub(super) struct Prepared {
     pub(super) specs: BTreeMap<usize, MountSpec>,
     /// Dropped after the step.
     pub(super) held: Vec<MountLock>,
+    /// The sockets of agents; dropped after the step too.
+    pub(super) agents: Vec<Served>,
 }
 
-/// Makes the sources of bind and cache mounts.
+/// Makes the sources of bind, cache and ssh mounts.
 pub(super) async fn prepare(
     work: &Work,
     op: &RunOp,
@@ -43,24 +47,57 @@ pub(super) async fn prepare(
 ) -> Result<Prepared, StepError> {
     let caches = lock_caches(work, op).await?;
     let mut prepared = Prepared { held: caches.held, ..Prepared::default() };
+    let mut sockets = op.ssh_targets().into_iter();
     for (position, mount) in op.mounts.iter().enumerate() {
         let own = scratch.join(format!("mount-{position}"));
         let spec = match mount {
             Mount::Bind(bind) => bind_spec(work, bind, sources.get(&position), own).await?,
             Mount::Cache(cache) => cache_spec(work, cache, own, caches.taken.contains(&cache.id)).await?,
-            Mount::Tmpfs(_) | Mount::Secret(_) | Mount::Ssh(_) => continue,
+            Mount::Ssh(wanted) => {
+                let target = sockets.next().unwrap_or_default();
+                match agent(work, wanted, own).await? {
+                    Some((source, served)) => {
+                        prepared.agents.push(served);
+                        MountSpec::Bind { source, target: target.into(), read_only: false }
+                    }
+                    None => continue,
+                }
+            }
+            Mount::Tmpfs(_) | Mount::Secret(_) => continue,
         };
         prepared.specs.insert(position, spec);
     }
     Ok(prepared)
 }
 
+/// A socket of ours that leads to the agent, for this RUN alone; `None` for one
+/// that was not given and need not be.
+async fn agent(work: &Work, wanted: &SshMount, own: PathBuf) -> Result<Option<(PathBuf, Served)>, StepError> {
+    let agent = match work.site.surroundings.agents.get(&wanted.id) {
+        Some(agent) => Arc::clone(agent),
+        None if wanted.required => return Err(StepError::SshMissing(wanted.id.clone())),
+        None => return Ok(None),
+    };
+    make_directory(&own)?;
+    let access = match work.site.sandbox.rung() {
+        // No other owner can be had there, and a socket takes no record of one: it
+        // is root's, and open to whichever user the RUN has become.
+        Rung::Single => Access { mode: wanted.mode | 0o666, owner: None },
+        _ => Access { mode: wanted.mode, owner: Some((wanted.uid, wanted.gid)) },
+    };
+    let socket = own.join(SOCKET);
+    let served = ssh::serve(agent, &own, SOCKET, access, Arc::clone(&work.site.reporter));
+    Ok(Some((socket.clone(), served.map_err(|source| StepError::File { path: socket, source })?)))
+}
+
+const SOCKET: &str = "agent";
+
 /// What bind mounts show, by position among the RUN's mounts.
 pub(super) type Sources = BTreeMap<usize, Source>;
 
 /// What the bind mounts of a RUN hold: part of its content key, and where it is.
 pub(super) async fn gather(work: &Work, op: &RunOp) -> Result<(Vec<Digest>, Sources), StepError> {
-    let mut digests = Vec::from_iter(work.site.contexts.hosts);
+    let mut digests = Vec::from_iter(work.site.contexts.surroundings);
     let mut sources = Sources::new();
     for (position, mount) in op.mounts.iter().enumerate() {
         let Mount::Bind(bind) = mount else { continue };
@@ -206,8 +243,9 @@ async fn cache_spec(
 ) -> Result<MountSpec, StepError> {
     let (cache, seed) = seeded(work, cache, &own).await?;
     let (target, read_only) = (PathBuf::from(&cache.target), cache.readonly);
-    let (store, wanted) = (Arc::clone(&work.site.materials.store), cache.clone());
-    let source = blocking(move || cache_directory(&store, &wanted, own, taken, seed.as_deref())).await?;
+    let (site, wanted) = (Arc::clone(&work.site), cache.clone());
+    let source =
+        blocking(move || cache_directory(&site.materials, &wanted, own, taken, seed.as_deref())).await?;
     Ok(MountSpec::Bind { source, target, read_only })
 }
 
@@ -242,7 +280,7 @@ async fn seeded(
 /// The cache's directory. A private cache that somebody has is replaced by a
 /// directory of this step's own.
 fn cache_directory(
-    store: &Store,
+    materials: &Materials,
     cache: &CacheMount,
     own: PathBuf,
     taken: bool,
@@ -253,24 +291,26 @@ fn cache_directory(
             Some(seed) => return Ok(seed.to_owned()),
             None => make_directory(&own)?,
         }
-        own_by(&own, cache)?;
+        own_by(&own, cache, &materials.record_key)?;
         return Ok(own);
     }
-    let directory = store.mount_directory(&cache.id).map_err(StepError::Store)?;
+    let directory = materials.store.mount_directory(&cache.id).map_err(StepError::Store)?;
     let is_new = std::fs::read_dir(&directory).map(|mut entries| entries.next().is_none());
     let failed = |source| StepError::File { path: directory.clone(), source };
     match (is_new.map_err(failed)?, seed) {
         // Both are empty or whole: a rename never leaves half a cache.
         (true, Some(seed)) => std::fs::rename(seed, &directory).map_err(failed)?,
-        (true, None) => own_by(&directory, cache)?,
+        (true, None) => own_by(&directory, cache, &materials.record_key)?,
         (false, _) => {}
     }
     Ok(directory)
 }
 
-fn own_by(directory: &Path, cache: &CacheMount) -> Result<(), StepError> {
+fn own_by(directory: &Path, cache: &CacheMount, key: &Key) -> Result<(), StepError> {
     let failed = |source| StepError::File { path: directory.to_owned(), source };
-    std::os::unix::fs::chown(directory, Some(cache.uid), Some(cache.gid)).map_err(failed)?;
+    let given =
+        File::open(directory).and_then(|opened| metadata::give(opened.as_fd(), (cache.uid, cache.gid), key));
+    given.map_err(failed)?;
     std::fs::set_permissions(directory, std::fs::Permissions::from_mode(cache.mode)).map_err(failed)
 }
 

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 
 use crate::image::{Digest, Platform, Reference};
 use crate::plan::{NamedContext, Network};
+use crate::sandbox::Ulimit;
 use crate::secret::Secret;
+use crate::ssh::AgentSource;
 
 /// One build, fully decided: no environment, no defaults left to find.
 #[derive(Clone, Debug)]
@@ -36,6 +38,8 @@ pub struct BuildRequest {
     pub outputs: Vec<Output>,
     /// Secrets by id.
     pub secrets: BTreeMap<String, SecretSource>,
+    /// `--ssh`: agents by id, for `RUN --mount=type=ssh`; `default` is git's too.
+    pub ssh: BTreeMap<String, AgentSource>,
     /// Proxy variables and other values for RUN that are neither config nor key.
     pub proxy_args: Vec<(String, String)>,
     /// What of the cache is used.
@@ -48,8 +52,12 @@ pub struct BuildRequest {
     pub extra_hosts: Vec<(String, String)>,
     /// `--shm-size`: bytes that RUN's /dev/shm may hold.
     pub shm_size: Option<u64>,
+    /// `--ulimit`: resource limits of RUN.
+    pub ulimits: Vec<Ulimit>,
     /// `--network`: what of the network RUN sees unless it says otherwise.
     pub network: Network,
+    /// `--allow network.host`: a RUN may ask for the builder's network by name.
+    pub host_network: bool,
     /// Check everything, log in, print the plan, build nothing.
     pub dry_run: bool,
 }
@@ -78,6 +86,8 @@ pub enum DockerfileSource {
     Path(PathBuf),
     /// Its text (from standard input).
     Text(Vec<u8>),
+    /// The address of one on an HTTP server.
+    Remote(String),
 }
 
 /// A name for the result.

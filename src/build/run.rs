@@ -8,12 +8,14 @@ use std::sync::Arc;
 use super::error::StepError;
 use super::identity::{Accounts, Identity};
 use super::tree::LayersTree;
+use crate::image::{Digest, Hasher};
 use crate::plan::{Mount, Network, RunOp, SecretMount};
 use crate::progress::{Event, Reporter, StepId, Stream};
-use crate::sandbox::{MountSpec, OutputStream, Root, RunSpec};
+use crate::sandbox::{MountSpec, OutputStream, Protections, Root, RunSpec, Ulimit};
 use crate::secret::Secret;
+use crate::ssh::Agent;
 
-/// `HOSTNAME` of every RUN, as in BuildKit.
+/// The host's name in a RUN, as in BuildKit.
 const HOSTNAME: &str = "buildkitsandbox";
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// How many of its last lines a failing step repeats.
@@ -25,10 +27,36 @@ const LINE_LIMIT: usize = 16 << 10;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Surroundings {
     pub(super) secrets: BTreeMap<String, Secret>,
+    pub(super) agents: BTreeMap<String, Arc<Agent>>,
     pub(super) resolv_conf: Vec<u8>,
     pub(super) extra_hosts: Vec<(String, String)>,
     /// Bytes that /dev/shm may hold.
     pub(super) shm_size: Option<u64>,
+    pub(super) ulimits: Vec<Ulimit>,
+    /// The build argument `BUILDKIT_SANDBOX_HOSTNAME`, instead of [`HOSTNAME`].
+    pub(super) hostname: Option<String>,
+}
+
+impl Surroundings {
+    fn hostname(&self) -> &str {
+        self.hostname.as_deref().unwrap_or(HOSTNAME)
+    }
+
+    /// Names what differs from an ordinary RUN's surroundings and counts for its
+    /// result, as in BuildKit: not secrets, agents and name servers.
+    pub(super) fn digest(&self) -> Option<Digest> {
+        let Self { secrets: _, agents: _, resolv_conf: _, extra_hosts, shm_size, ulimits, hostname } = self;
+        let mut hasher = Hasher::new();
+        hasher.field("coracle surroundings 1");
+        for (name, address) in extra_hosts {
+            hasher.field(name);
+            hasher.field(address);
+        }
+        hasher.field(format!("{shm_size:?} {hostname:?}"));
+        ulimits.iter().for_each(|limit| hasher.field(limit.to_string()));
+        let plain = extra_hosts.is_empty() && shm_size.is_none() && ulimits.is_empty() && hostname.is_none();
+        (!plain).then(|| hasher.finish())
+    }
 }
 
 /// Everything a sandbox needs for this RUN.
@@ -60,12 +88,14 @@ pub(super) fn spec(
         gid: identity.gid,
         groups: identity.groups,
         mounts,
-        hostname: HOSTNAME.to_owned(),
-        hosts: hosts(&surroundings.extra_hosts),
+        hostname: surroundings.hostname().to_owned(),
+        hosts: hosts(surroundings),
         resolv_conf: surroundings.resolv_conf.clone(),
         network_none: op.network == Network::None,
         scripts: op.scripts.iter().map(|(name, text)| (name.clone(), text.clone().into_bytes())).collect(),
+        ulimits: surroundings.ulimits.clone(),
         record_key: None,
+        protections: Protections::default(),
     })
 }
 
@@ -103,8 +133,11 @@ fn environment(
             set(variable, std::os::unix::ffi::OsStringExt::from_vec(secret.expose().to_vec()), true);
         }
     }
+    // Whether that agent was given or not, as in BuildKit.
+    if let Some(socket) = op.ssh_targets().into_iter().next() {
+        set("SSH_AUTH_SOCK", socket.into(), false);
+    }
     set("PATH", DEFAULT_PATH.into(), false);
-    set("HOSTNAME", HOSTNAME.into(), false);
     set("HOME", identity.home.clone().into(), false);
     Ok(environment)
 }
@@ -131,9 +164,7 @@ fn simple_mount(mount: &Mount, surroundings: &Surroundings) -> Result<Option<Mou
             mode: 0o1777,
         })),
         Mount::Secret(wanted) => secret_file(wanted, surroundings),
-        Mount::Ssh(ssh) if ssh.required => {
-            Err(StepError::Unsupported("`RUN --mount=type=ssh` is not supported yet".to_owned()))
-        }
+        // The stage serves those agents that were given.
         Mount::Ssh(_) => Ok(None),
         Mount::Bind(_) | Mount::Cache(_) => unreachable!("the stage prepares bind and cache mounts"),
     }
@@ -150,9 +181,10 @@ fn secret_file(wanted: &SecretMount, surroundings: &Surroundings) -> Result<Opti
     }))
 }
 
-fn hosts(extra: &[(String, String)]) -> Vec<u8> {
-    let mut text = format!("127.0.0.1\tlocalhost {HOSTNAME}\n::1\tlocalhost ip6-localhost ip6-loopback\n");
-    for (name, address) in extra {
+fn hosts(surroundings: &Surroundings) -> Vec<u8> {
+    let own = surroundings.hostname();
+    let mut text = format!("127.0.0.1\tlocalhost {own}\n::1\tlocalhost ip6-localhost ip6-loopback\n");
+    for (name, address) in &surroundings.extra_hosts {
         text.push_str(&format!("{address}\t{name}\n"));
     }
     text.into_bytes()

@@ -40,9 +40,15 @@ fn write(
 ) -> Result<(), StepError> {
     let mut chain: Vec<&Path> = path.ancestors().filter(|path| !path.as_os_str().is_empty()).collect();
     chain.reverse();
+    let first_missing = chain.iter().find(|path| stack.get(path).is_none());
+    let parent = first_missing.and_then(|path| path.parent()).map(Path::to_owned);
     for path in chain {
         let entry = match stack.get(path) {
-            Some(found) => Entry { path: path.to_owned(), ..found.entry.clone() },
+            // A directory that got something new in it has a new time.
+            Some(found) => {
+                let mtime = if parent.as_deref() == Some(path) { now } else { found.entry.mtime };
+                Entry { path: path.to_owned(), mtime, ..found.entry.clone() }
+            }
             None => Entry {
                 path: path.to_owned(),
                 kind: Kind::Directory { opaque: false },

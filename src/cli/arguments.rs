@@ -45,8 +45,9 @@ pub(super) struct BuildArguments {
     /// Name of the image, `[registry/]repository[:tag]` (repeat)
     #[arg(short, long = "tag", value_name = "NAME")]
     pub(super) tags: Vec<String>,
-    /// Dockerfile; `-` reads it from standard input [default: CONTEXT/Dockerfile]
-    #[arg(short, long, value_name = "PATH")]
+    /// Dockerfile; `-` reads it from standard input, a URL from a server
+    /// [default: CONTEXT/Dockerfile]
+    #[arg(short, long, value_name = "PATH|URL")]
     pub(super) file: Option<PathBuf>,
     /// Stage to build [default: the last one]
     #[arg(long, value_name = "STAGE")]
@@ -54,8 +55,8 @@ pub(super) struct BuildArguments {
     /// Value of an ARG; without a value it comes from the environment (repeat)
     #[arg(long = "build-arg", value_name = "NAME[=VALUE]")]
     pub(super) build_args: Vec<String>,
-    /// Further context: a directory, a git address, the URL of an archive, or
-    /// `docker-image://REF` (repeat)
+    /// Further context for FROM, --from and mounts: a directory, a git address, the URL of an
+    /// archive, `docker-image://REF` or `oci-layout://DIR[:TAG][@DIGEST]` (repeat)
     #[arg(long = "build-context", value_name = "NAME=SOURCE")]
     pub(super) build_contexts: Vec<String>,
     /// Label of the image (repeat)
@@ -70,10 +71,11 @@ pub(super) struct BuildArguments {
     /// Secret for RUN --mount=type=secret (repeat)
     #[arg(long = "secret", value_name = "id=ID,src=PATH|env=NAME")]
     pub(super) secrets: Vec<String>,
-    /// SSH agent for RUN --mount=type=ssh (not supported yet)
-    #[arg(long = "ssh", value_name = "ID[=SOCKET]")]
+    /// SSH agent for RUN --mount=type=ssh: the one of SSH_AUTH_SOCK, that of a socket,
+    /// or private keys (repeat)
+    #[arg(long = "ssh", value_name = "default|ID[=SOCKET|KEY[,KEY]]")]
     pub(super) ssh: Vec<String>,
-    /// Entitlement: `network.host` is always granted
+    /// Entitlement: `network.host` lets `RUN --network=host` (repeat)
     #[arg(long = "allow", value_name = "ENTITLEMENT", value_delimiter = ',')]
     pub(super) allow: Vec<String>,
 
@@ -83,8 +85,8 @@ pub(super) struct BuildArguments {
     /// Further line of RUN's hosts file (repeat)
     #[arg(long = "add-host", value_name = "HOST:IP")]
     pub(super) add_hosts: Vec<String>,
-    /// Limits of RUN (not supported)
-    #[arg(long = "ulimit", value_name = "LIMIT")]
+    /// Resource limit of RUN, such as nofile=1024:4096 (repeat)
+    #[arg(long = "ulimit", value_name = "NAME=SOFT[:HARD]")]
     pub(super) ulimits: Vec<String>,
     /// Size of RUN's /dev/shm, such as 64m
     #[arg(long = "shm-size", value_name = "BYTES")]

@@ -10,6 +10,7 @@
 
 mod answer;
 mod arguments;
+mod around;
 mod ask;
 mod context;
 mod doctor;

@@ -9,11 +9,6 @@ pub(super) fn refusals(arguments: &BuildArguments) -> Vec<String> {
     let mut lines = Vec::new();
     let given = [
         (arguments.load, "--load: there is no daemon to load into; use --output type=docker,dest=FILE.tar"),
-        (!arguments.ssh.is_empty(), "--ssh is not supported yet; pass the key with --secret id=ID,src=PATH"),
-        (
-            !arguments.ulimits.is_empty(),
-            "--ulimit is not supported: RUN has the limits of this process; lower them with `ulimit` in the RUN",
-        ),
         (
             !arguments.cache_from.is_empty(),
             "--cache-from is not supported yet; keep --state-dir on a volume, it holds the cache of every step",
@@ -53,10 +48,19 @@ fn disabled(spec: &str) -> bool {
     })
 }
 
+/// The one entitlement there is to grant.
+pub(super) const NETWORK_HOST: &str = "network.host";
+
 fn entitlement(name: &str) -> Option<String> {
-    (name != "network.host").then(|| {
-        format!("--allow `{name}` cannot be granted: RUN never has more rights than a container of Docker's; leave it out")
-    })
+    let reason = match name.split('=').next() {
+        _ if name == NETWORK_HOST => return None,
+        Some("security.insecure") => {
+            "it gives a RUN all rights of the machine, and an unprivileged builder has none to give"
+        }
+        Some("device") => "this builder hands out no devices",
+        _ => return Some(format!("--allow `{name}` is unknown (there is {NETWORK_HOST})")),
+    };
+    Some(format!("--allow `{name}` cannot be granted: {reason}; leave it out"))
 }
 
 #[cfg(test)]
@@ -81,9 +85,10 @@ mod tests {
     #[test]
     fn refuses_in_one_line_each() {
         check(&["--load"], 1);
-        check(&["--load", "--ssh", "default", "--ulimit=nofile=1:1"], 3);
+        check(&["--load"], 1);
         check(&["--cache-from=type=registry,ref=x", "--cache-to=type=inline"], 2);
         check(&["--allow=security.insecure,network.host"], 1);
+        check(&["--allow=device", "--allow=device=vendor.com/x=y", "--allow=foo"], 3);
         check(&["--explain"], 1);
     }
 

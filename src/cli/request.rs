@@ -6,23 +6,23 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use super::arguments::BuildArguments;
+use super::around::{agents, extra_host, network, shm_size, ulimit};
 use super::context::context_source;
 use super::door::{DoorOptions, ProgressMode, conduct, credentials, state_directory};
 use super::failure::Failure;
 use super::fields::fields;
 use super::output::{self, takes_stdout};
-use super::refused::refusals;
+use super::refused::{NETWORK_HOST, refusals};
 use super::results;
 use crate::build::{
     self, BuildRequest, CachePolicy, ContextSource, Destination, DiskQuota, DockerfileSource, SecretSource,
 };
 use crate::fetch::Location;
 use crate::image::{Platform, Reference};
-use crate::plan::{self, NamedContext, Network};
+use crate::plan::{self, NamedContext};
 use crate::registry::Credentials;
 use crate::sandbox::{Rung, StorageKind};
 use crate::secret::Secret;
@@ -110,7 +110,7 @@ fn understand(
     let epoch = keep(source_date_epoch(&mut build_args, environment), wrong).flatten();
     let request = BuildRequest {
         context: context(&arguments.context, wrong),
-        dockerfile: arguments.file.clone().map_or(DockerfileSource::Default, DockerfileSource::Path),
+        dockerfile: arguments.file.as_deref().map_or(DockerfileSource::Default, dockerfile),
         target: arguments.target.clone(),
         proxy_args: proxy_args(&build_args, environment),
         named_contexts: pairs("--build-context", "NAME=SOURCE", &arguments.build_contexts, wrong)
@@ -125,6 +125,7 @@ fn understand(
         push: arguments.push || wishes.iter().any(|wish| wish.push),
         outputs: wishes.iter().filter_map(|wish| wish.output.clone()).collect(),
         secrets: arguments.secrets.iter().filter_map(|spec| keep(secret(spec, environment), wrong)).collect(),
+        ssh: agents(&arguments.ssh, environment, wrong),
         cache: CachePolicy {
             disabled: arguments.no_cache,
             disabled_stages: arguments.no_cache_filter.clone(),
@@ -133,7 +134,10 @@ fn understand(
         source_date_epoch: epoch,
         extra_hosts: arguments.add_hosts.iter().filter_map(|text| keep(extra_host(text), wrong)).collect(),
         shm_size: keep(arguments.shm_size.as_deref().map(shm_size).transpose(), wrong).flatten(),
+        ulimits: arguments.ulimits.iter().filter_map(|text| keep(ulimit(text), wrong)).collect(),
         network: keep(network(&arguments.network), wrong).unwrap_or_default(),
+        // As buildx does it: who gives every RUN the host's network allows it to each.
+        host_network: arguments.network == "host" || arguments.allow.iter().any(|name| name == NETWORK_HOST),
         dry_run: false,
         build_args,
     };
@@ -200,7 +204,7 @@ fn one_line(error: &dyn std::error::Error) -> String {
 }
 
 /// The value, or its error among the others.
-fn keep<T>(result: Result<T, String>, wrong: &mut Vec<String>) -> Option<T> {
+pub(super) fn keep<T>(result: Result<T, String>, wrong: &mut Vec<String>) -> Option<T> {
     result.map_err(|line| wrong.push(line)).ok()
 }
 
@@ -208,20 +212,37 @@ fn context(path: &Path, wrong: &mut Vec<String>) -> ContextSource {
     keep(context_source(path), wrong).unwrap_or(ContextSource::Empty)
 }
 
+/// A name is one that FROM could say, as for buildx; `:latest` means nothing.
 fn named_context(name: String, source: String) -> Result<(String, NamedContext), String> {
     let wrong = |reason: &dyn std::fmt::Display| format!("--build-context `{name}`: {reason}");
+    name.parse::<Reference>().map_err(|error| wrong(&error))?;
     let context = if let Some(image) = source.strip_prefix("docker-image://") {
         NamedContext::Image(image.parse().map_err(|error| wrong(&error))?)
-    } else if source.starts_with("oci-layout://") {
-        return Err(wrong(&"`oci-layout://` is not supported yet; push it and give docker-image://REF"));
+    } else if let Some(layout) = source.strip_prefix("oci-layout://") {
+        NamedContext::OciLayout(layout.to_owned())
+    } else if source.starts_with("target:") {
+        return Err(wrong(&"`target:` is known to `docker buildx bake` only; name a directory or an image"));
     } else {
         match Location::of_context(&source) {
             Some(Ok(_)) => NamedContext::Other(source),
             Some(Err(error)) => return Err(wrong(&error)),
-            None => NamedContext::Directory(source.into()),
+            None => match std::fs::metadata(&source) {
+                Ok(found) if found.is_dir() => NamedContext::Directory(source.into()),
+                Ok(_) => return Err(wrong(&format_args!("`{source}` is no directory"))),
+                Err(error) => return Err(wrong(&format_args!("`{source}` cannot be read: {error}"))),
+            },
         }
     };
-    Ok((name.to_ascii_lowercase(), context))
+    Ok((name.strip_suffix(":latest").unwrap_or(&name).to_owned(), context))
+}
+
+fn dockerfile(path: &Path) -> DockerfileSource {
+    match path.to_str().map(|text| (text, text.to_ascii_lowercase())) {
+        Some((text, lower)) if lower.starts_with("https://") || lower.starts_with("http://") => {
+            DockerfileSource::Remote(text.to_owned())
+        }
+        _ => DockerfileSource::Path(path.to_owned()),
+    }
 }
 
 fn destinations<'a>(names: impl Iterator<Item = &'a String>, wrong: &mut Vec<String>) -> Vec<Destination> {
@@ -378,46 +399,6 @@ fn secret(spec: &str, environment: &BTreeMap<String, String>) -> Result<(String,
     }
 }
 
-/// `HOST:IP` or `HOST=IP`; an IPv6 address may stand in brackets.
-fn extra_host(text: &str) -> Result<(String, String), String> {
-    let Some((host, address)) = text.split_once(['=', ':']).filter(|(host, _)| !host.is_empty()) else {
-        return Err(format!("--add-host `{text}` is not of the form HOST:IP"));
-    };
-    if address == "host-gateway" {
-        return Err(format!("--add-host `{text}`: RUN shares this machine's network; use HOST:127.0.0.1"));
-    }
-    let bare = address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(address);
-    match bare.parse::<IpAddr>() {
-        Ok(address) => Ok((host.to_owned(), address.to_string())),
-        Err(_not_an_address) => Err(format!("--add-host `{text}`: `{address}` is not an IP address")),
-    }
-}
-
-/// Docker's sizes: `64m`, `1gb`, bytes without a unit.
-fn shm_size(text: &str) -> Result<u64, String> {
-    let lower = text.trim().to_ascii_lowercase();
-    let digits = lower.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
-    let factor = match lower[digits.len()..].trim_end_matches("ib").trim_end_matches('b') {
-        "" => Some(1_u64),
-        "k" => Some(1 << 10),
-        "m" => Some(1 << 20),
-        "g" => Some(1 << 30),
-        _ => None,
-    };
-    let size = digits.parse::<u64>().ok().zip(factor).and_then(|(number, factor)| number.checked_mul(factor));
-    let wrong = || format!("--shm-size `{text}` is no size (64m, 1g)");
-    size.filter(|size| *size > 0).ok_or_else(wrong)
-}
-
-fn network(name: &str) -> Result<Network, String> {
-    match name {
-        "default" => Ok(Network::Default),
-        "host" => Ok(Network::Host),
-        "none" => Ok(Network::None),
-        other => Err(format!("--network `{other}` is not supported (default, host, none)")),
-    }
-}
-
 fn read_input(input: &mut dyn Read) -> Result<Vec<u8>, Failure> {
     let mut text = Vec::new();
     input.read_to_end(&mut text).map_err(Failure::Input)?;
@@ -431,6 +412,8 @@ mod tests {
     use super::*;
     use crate::build::Output;
     use crate::cli::arguments::{Command, CommandLine};
+    use crate::plan::Network;
+    use crate::ssh::AgentSource;
 
     fn understood(flags: &[&str], environment: &[(&str, &str)]) -> (BuildRequest, Vec<String>) {
         let line = ["coracle", "build"].iter().chain(flags).chain(&["/"]);
@@ -537,6 +520,25 @@ mod tests {
     }
 
     #[test]
+    fn agents_of_ssh() {
+        let environment = [("SSH_AUTH_SOCK", "/s")];
+        let paths = |paths: &[&str]| AgentSource::Paths(paths.iter().map(PathBuf::from).collect());
+        for (spec, id, expected) in [
+            ("default", "default", paths(&["/s"])),
+            ("x", "x", paths(&["/s"])),
+            ("x=", "x", paths(&["/s"])),
+            ("x=k", "x", paths(&["k"])),
+            ("default=a,b", "default", paths(&["a", "b"])),
+        ] {
+            check(&["--ssh", spec], &environment, |request| {
+                assert_eq!(request.ssh.get(id), Some(&expected), "{spec}");
+            });
+        }
+        refuse(&["--ssh", "default"], &["SSH_AUTH_SOCK is not set"]);
+        refuse(&["--ssh", "a=x", "--ssh", "a=y"], &["`a` is given twice"]);
+    }
+
+    #[test]
     fn hosts_networks_platforms() {
         check(&["--add-host", "a:1.2.3.4", "--add-host", "b=[::1]", "--network", "none"], &[], |request| {
             assert_eq!(request.extra_hosts, owned(&[("a", "1.2.3.4"), ("b", "::1")]));
@@ -551,6 +553,18 @@ mod tests {
             &["127.0.0.1", "`b`", "form"],
         );
         refuse(&["--network", "bridge"], &["bridge"]);
+        for (flags, allowed) in [
+            (&["--network", "none"][..], false),
+            (&["--network", "host"], true),
+            (&["--allow", "network.host"], true),
+        ] {
+            check(flags, &[], |request| assert_eq!(request.host_network, allowed, "{flags:?}"));
+        }
+        check(&["--ulimit", "nofile=1024:2048", "--ulimit", "core=0"], &[], |request| {
+            let limits: Vec<String> = request.ulimits.iter().map(ToString::to_string).collect();
+            assert_eq!(limits, ["nofile=1024:2048", "core=0:0"]);
+        });
+        refuse(&["--ulimit", "files=1", "--ulimit", "nofile"], &["`files` is no limit", "NAME=SOFT"]);
     }
 
     #[test]
@@ -561,14 +575,32 @@ mod tests {
             assert_eq!(request.labels, owned(&[("a", "1=2"), ("b", "")]));
             assert_eq!(request.annotations, owned(&[("x", "y"), ("z", "w")]));
         });
-        check(&["--build-context", "Other=docker-image://debian"], &[], |request| {
+        check(&["--build-context", "other:latest=docker-image://debian"], &[], |request| {
             assert_eq!(request.named_contexts["other"], NamedContext::Image("debian".parse().unwrap()));
         });
         refuse(&["--annotation", "index:x=y", "--annotation", "x"], &["form", "index"]);
         check(&["--build-context", "a=https://x/y.git#v1"], &[], |request| {
             assert_eq!(request.named_contexts["a"], NamedContext::Other("https://x/y.git#v1".to_owned()));
         });
-        refuse(&["--build-context", "a=oci-layout://x"], &["oci-layout://"]);
+        check(&["--build-context", "a=oci-layout://x:1", "--build-context", "b=/"], &[], |request| {
+            assert_eq!(request.named_contexts["a"], NamedContext::OciLayout("x:1".to_owned()));
+            assert_eq!(request.named_contexts["b"], NamedContext::Directory("/".into()));
+        });
+        check(&["-f", "https://x.io/Dockerfile"], &[], |request| {
+            assert_eq!(request.dockerfile, DockerfileSource::Remote("https://x.io/Dockerfile".to_owned()));
+        });
+        refuse(
+            &[
+                "--build-context",
+                "a=/no/such",
+                "--build-context",
+                "Upper=/",
+                "--build-context",
+                "b::linux/arm64=/",
+            ],
+            &["`/no/such` cannot be read", "Upper", "b::linux"],
+        );
+        refuse(&["--build-context", "a=target:x"], &["bake"]);
         refuse(&["--build-context", "a=https://x/y.git#a b"], &["cannot be a ref"]);
     }
 

@@ -57,7 +57,7 @@ impl Fetcher {
     }
 
     async fn ask(&self, url: &Url, known: Option<&Download>) -> Result<Response, Error> {
-        let mut request = Request::get(url.clone());
+        let mut request = Request::get(url.clone()).plain_onward();
         let conditions = known.into_iter().flat_map(|known| {
             [(header::IF_NONE_MATCH, &known.etag), (header::IF_MODIFIED_SINCE, &known.last_modified)]
         });

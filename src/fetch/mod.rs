@@ -41,6 +41,8 @@ pub struct Options {
     /// The build's secrets: `GIT_AUTH_TOKEN`, `GIT_AUTH_HEADER`, `HTTP_AUTH_TOKEN_HOST`
     /// and `HTTP_AUTH_HEADER_HOST` open doors.
     pub secrets: BTreeMap<String, Secret>,
+    /// The socket of an SSH agent for git, instead of the environment's.
+    pub ssh_agent: Option<PathBuf>,
     /// Protocols git may speak beside https, http, ssh and git: `file` in tests.
     pub further_protocols: Vec<String>,
     /// Where unfinished things lie; on the store's file system, removed by the caller.

@@ -97,7 +97,7 @@ impl<'a> Tree<'a> {
                 self.replacing(&place, name, &real, "symlink", || {
                     rustix::fs::symlinkat(target.as_os_str(), &place.handle, name)
                 })?;
-                describe_link(place.handle.as_fd(), name, entry)
+                describe_link(place.handle.as_fd(), name, entry, self.key)
             }
             Kind::Fifo => self.add_fifo(&place, name, &real, entry),
             Kind::File { size } => self.add_file(&place, name, &real, entry, *size, body),

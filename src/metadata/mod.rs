@@ -14,10 +14,13 @@
 //! body                = presence bits (1) │ the fields present, little endian
 //! ```
 //!
+//! Inodes that take no such attribute say their owner in another one ([`place`]).
+//!
 //! The authentication covers the content alone, not the path or the inode
 //! number: both change under a record's feet (rename, copy-up).
 
 mod key;
+mod place;
 mod record;
 
 /// Marks a regular file of a tree that has several names. overlayfs breaks such
@@ -28,4 +31,5 @@ mod record;
 pub const LINKED_XATTR: &str = "user.coracle.linked";
 
 pub use key::Key;
+pub use place::{give, is_hidden, takes_any};
 pub use record::{Device, DeviceKind, Error, RECORD_XATTR, Record};

@@ -23,10 +23,10 @@ pub(super) fn apply(draft: &mut Draft, site: Site<'_>, report: &mut Report) -> O
             copy::copy(draft, site, flags, from.as_ref(), sources, report)
         }
         InstructionKind::Entrypoint(form) => entrypoint(draft, site, form, report),
-        InstructionKind::Env(pairs, _) => env(draft, site, pairs, report),
+        InstructionKind::Env(pairs, legacy) => env(draft, site, pairs, *legacy, report),
         InstructionKind::Expose(words) => expose_ports(draft, site, words, report),
         InstructionKind::Healthcheck(kind) => healthcheck(draft, site, kind, report),
-        InstructionKind::Label(pairs, _) => label(draft, site, pairs, report),
+        InstructionKind::Label(pairs, legacy) => label(draft, site, pairs, *legacy, report),
         InstructionKind::Maintainer(name) => {
             draft.config.author.clone_from(&name.text);
             draft.record(site, format!("MAINTAINER {}", name.text));
@@ -83,7 +83,16 @@ fn arg(draft: &mut Draft, site: Site<'_>, args: &[Arg], report: &mut Report) -> 
     sound.then_some(())
 }
 
-fn env(draft: &mut Draft, site: Site<'_>, pairs: &[KeyValue], report: &mut Report) -> Option<()> {
+fn env(
+    draft: &mut Draft,
+    site: Site<'_>,
+    pairs: &[KeyValue],
+    legacy: bool,
+    report: &mut Report,
+) -> Option<()> {
+    if legacy {
+        check::legacy_pair(report, site.span(), "ENV");
+    }
     let pairs = expand_pairs(draft, site, pairs, report)?;
     for (name, value) in &pairs {
         check::secret_name(report, site.span(), "ENV", name);
@@ -94,7 +103,16 @@ fn env(draft: &mut Draft, site: Site<'_>, pairs: &[KeyValue], report: &mut Repor
     Some(())
 }
 
-fn label(draft: &mut Draft, site: Site<'_>, pairs: &[KeyValue], report: &mut Report) -> Option<()> {
+fn label(
+    draft: &mut Draft,
+    site: Site<'_>,
+    pairs: &[KeyValue],
+    legacy: bool,
+    report: &mut Report,
+) -> Option<()> {
+    if legacy {
+        check::legacy_pair(report, site.span(), "LABEL");
+    }
     let pairs = expand_pairs(draft, site, pairs, report)?;
     for (name, value) in &pairs {
         draft.labelled.insert(name.clone());
@@ -167,10 +185,12 @@ fn workdir(draft: &mut Draft, site: Site<'_>, word: &Word, report: &mut Report) 
         check::relative_workdir(report, word.span, &wanted);
     }
     draft.workdir_set = true;
-    let path = path::join(draft.directory(), &wanted);
-    draft.config.config.working_dir.clone_from(&path);
-    let created_by = format!("WORKDIR {path}");
-    if path == "/" {
+    let directory = path::workdir(draft.directory(), &wanted);
+    let created_by = format!("WORKDIR {directory}");
+    let path = path::join("/", &directory);
+    let is_root = directory == "/";
+    draft.config.config.working_dir = directory;
+    if is_root {
         draft.record(site, created_by);
     } else {
         let user = draft.config.config.user.clone();
@@ -202,8 +222,15 @@ fn unless_empty(words: &[String]) -> Option<Vec<String>> {
     if words.is_empty() { None } else { Some(words.to_vec()) }
 }
 
+fn check_form(draft: &Draft, site: Site<'_>, instruction: &str, form: &CommandForm, report: &mut Report) {
+    if let (CommandForm::Shell(line), []) = (form, draft.config.config.shell.as_slice()) {
+        check::shell_form(report, site.span(), instruction, line);
+    }
+}
+
 fn cmd(draft: &mut Draft, site: Site<'_>, form: &CommandForm, report: &mut Report) -> Option<()> {
     check::used_once(report, draft.cmd.replace(site.span()), "CMD");
+    check_form(draft, site, "CMD", form, report);
     let words = command_line(draft, form);
     draft.config.config.cmd = unless_empty(&words);
     // BuildKit sets it on every platform.
@@ -214,6 +241,7 @@ fn cmd(draft: &mut Draft, site: Site<'_>, form: &CommandForm, report: &mut Repor
 
 fn entrypoint(draft: &mut Draft, site: Site<'_>, form: &CommandForm, report: &mut Report) -> Option<()> {
     check::used_once(report, draft.entrypoint.replace(site.span()), "ENTRYPOINT");
+    check_form(draft, site, "ENTRYPOINT", form, report);
     let words = command_line(draft, form);
     draft.config.config.entrypoint = unless_empty(&words);
     // The base's CMD was meant for the base's entry point.

@@ -111,6 +111,21 @@ pub struct RunOp {
     pub secret_env: Vec<(String, String, bool)>,
 }
 
+impl RunOp {
+    /// Where the sockets of its ssh mounts lie, in their order.
+    pub fn ssh_targets(&self) -> Vec<String> {
+        let sockets = self.mounts.iter().filter_map(|mount| match mount {
+            Mount::Ssh(ssh) => Some(ssh),
+            _ => None,
+        });
+        let place = |(number, ssh): (usize, &SshMount)| match &ssh.target {
+            Some(target) => target.clone(),
+            None => format!("/run/buildkit/ssh_agent.{number}"),
+        };
+        sockets.enumerate().map(place).collect()
+    }
+}
+
 /// `--network`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Network {

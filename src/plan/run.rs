@@ -8,7 +8,7 @@ use super::graph::Source;
 use super::metadata::{command_line, in_shell};
 use super::op::{Mount, MountSource, Network, Op, RunOp};
 use super::report::Report;
-use super::{Options, history, mount};
+use super::{Options, history, mount, path};
 use crate::dockerfile::{CommandForm, Diagnostic, Heredoc, RunFlags, Word, is_sole_heredoc};
 
 /// Adds the step of a RUN.
@@ -32,7 +32,7 @@ pub(super) fn run(
         hidden_env: hidden(site.options, draft),
         argv,
         env,
-        cwd: draft.directory().to_owned(),
+        cwd: path::join("/", draft.directory()),
         user: draft.config.config.user.clone(),
         mounts,
         network: network?,
@@ -70,7 +70,7 @@ fn command(draft: &Draft, form: &CommandForm, heredocs: &[Heredoc]) -> (Vec<Stri
         (CommandForm::Shell(_), [heredoc]) if is_script(form, heredocs) => script(draft, heredoc),
         (CommandForm::Shell(line), [_, ..]) => {
             // The shell reads them again: the text as it stood in the file.
-            let bodies = heredocs.iter().map(|heredoc| format!("\n{}{}", heredoc.content, heredoc.name));
+            let bodies = heredocs.iter().map(|heredoc| format!("\n{}{}", heredoc.raw, heredoc.name));
             (in_shell(draft, &format!("{line}{}", bodies.collect::<String>())), Vec::new())
         }
         (form, _) => (command_line(draft, form), Vec::new()),
@@ -114,7 +114,15 @@ fn network(options: &Options, word: Option<&Word>, report: &mut Report) -> Optio
     let Some(word) = word else { return Some(options.network) };
     match word.text.as_str() {
         "default" => Some(options.network),
-        "host" => Some(Network::Host),
+        "host" if options.host_network => Some(Network::Host),
+        "host" => {
+            let message =
+                "`--network=host` needs the entitlement `network.host`, which this build does not have";
+            let hint = "allow it with `--allow network.host` or `--network host`, or leave `--network=host` out: \
+                        RUN has the builder's network anyway";
+            report.push(Diagnostic::error(word.span, message).with_hint(hint));
+            None
+        }
         "none" => Some(Network::None),
         other => {
             let hint = "expected `default`, `none` or `host`";

@@ -13,7 +13,7 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, Timespec, Timestamp
 use rustix::io::Errno;
 
 use crate::layer::{Entry, Kind, is_bookkeeping};
-use crate::metadata::{DeviceKind, Key, LINKED_XATTR, RECORD_XATTR, Record};
+use crate::metadata::{self, DeviceKind, Key, LINKED_XATTR, RECORD_XATTR, Record};
 
 use super::Error;
 
@@ -54,6 +54,11 @@ impl Disk {
     pub(super) fn open(root: &Path, key: &Key) -> Result<Self, Error> {
         let opened = rustix::fs::open(root, DIRECTORY, Mode::empty()).map_err(Error::read(root))?;
         Ok(Self { root: opened, key: key.clone() })
+    }
+
+    /// What authenticates the records of this tree.
+    pub(super) fn key(&self) -> &Key {
+        &self.key
     }
 
     /// The root.
@@ -143,11 +148,17 @@ impl Disk {
             FileType::BlockDevice => Kind::BlockDevice { major: device.0, minor: device.1 },
             _ => return Ok(without_entry(&stat, What::Socket)),
         };
-        self.describe(&stat, None, path, kind)
+        let mut inspected = self.describe(&stat, None, path, kind)?;
+        let handle = rustix::fs::openat(parent, name, HANDLE, Mode::empty())?;
+        let record = Record::of(handle.as_fd(), &self.key).map_err(metadata::Error::into_io)?;
+        if let (Some(record), What::Entry(entry)) = (record, &mut inspected.what) {
+            apply(record, entry);
+        }
+        Ok(inspected)
     }
 
-    /// Links, fifos and devices take no `user.*` attributes (xattr(7)), so
-    /// only files and directories are opened for them.
+    /// Only files and directories are opened: links, fifos and devices take no
+    /// attributes that an image could have (xattr(7)).
     fn describe(
         &self,
         stat: &Stat,
@@ -207,6 +218,7 @@ impl Disk {
 const DIRECTORY: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 const FILE: OFlags = OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::NONBLOCK).union(OFlags::CLOEXEC);
+const HANDLE: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 fn without_entry(stat: &Stat, what: What) -> Inspected {
     let changed = (stat.st_ctime, stat.st_ctime_nsec as u32);

@@ -6,13 +6,13 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, FileType, Gid, Mode, Timespec, Timestamps, UTIME_OMIT, Uid};
+use rustix::fs::{AtFlags, FileType, Mode, Timespec, Timestamps, UTIME_OMIT};
 
 use crate::layer::{Entry, Kind};
-use crate::metadata::LINKED_XATTR;
+use crate::metadata::{self, Key, LINKED_XATTR};
 
 use super::before::Before;
 use super::disk::{Disk, Inspected, What, keeping_time, list};
@@ -22,21 +22,21 @@ use super::{Error, Storing, UPPER, WORK};
 
 /// Makes the directories of an overlay. `/` shows the upper's own metadata, so
 /// it gets that of the root below.
-pub(super) fn prepare(before: &Before, scratch: &Path) -> Result<Storing, Error> {
+pub(super) fn prepare(before: &Before, scratch: &Path, key: &Key) -> Result<Storing, Error> {
     let [upper, work] = [UPPER, WORK].map(|name| scratch.join(name));
     for directory in [&upper, &work] {
         fs::create_dir(directory).map_err(Error::write(directory))?;
     }
     if let Some(found) = before.get(Path::new("")) {
-        describe(&upper, &found.entry).map_err(Error::write(Path::new("")))?;
+        describe(&upper, &found.entry, key).map_err(Error::write(Path::new("")))?;
     }
     let lowers = before.trees().iter().rev().cloned().collect();
     Ok(Storing::Overlay { lowers, packed: false })
 }
 
 /// Owner, mode and time of a directory that was just made.
-pub(super) fn describe(directory: &Path, entry: &Entry) -> io::Result<()> {
-    chown(directory, Some(entry.uid), Some(entry.gid))?;
+fn describe(directory: &Path, entry: &Entry, key: &Key) -> io::Result<()> {
+    metadata::give(fs::File::open(directory)?.as_fd(), (entry.uid, entry.gid), key)?;
     fs::set_permissions(directory, fs::Permissions::from_mode(entry.mode))?;
     Ok(rustix::fs::utimensat(rustix::fs::CWD, directory, &modified(entry.mtime), AtFlags::SYMLINK_NOFOLLOW)?)
 }
@@ -182,7 +182,7 @@ fn make_parents(disk: &Disk, before: &Before, path: &Path) -> io::Result<()> {
         let made = disk.directory(path)?;
         if let Some(found) = before.get(path) {
             let entry = found.entry;
-            rustix::fs::fchown(&made, Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid)))?;
+            metadata::give(made.as_fd(), (entry.uid, entry.gid), disk.key())?;
             for (name, value) in &entry.xattrs {
                 rustix::fs::fsetxattr(&made, name.as_slice(), value, rustix::fs::XattrFlags::empty())?;
             }

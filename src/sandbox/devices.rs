@@ -17,6 +17,7 @@ use rustix::fs::FileType;
 
 use super::message::Failure;
 use super::mounts::{self, INERT, link, open_path};
+use super::protections::Protection;
 use super::target::{Rooted, Want, file_type};
 
 /// What Docker hides: it tells of the host, or is dangerous.
@@ -77,13 +78,16 @@ fn mount_sys(rooted: &mut Rooted) -> io::Result<()> {
         return Ok(());
     }
     let mounted = rooted.place(Path::new("/sys"), Want::Directory)?;
-    if mounts::read_only(&mounted).is_err() {
+    if rooted.protections.keep(Protection::Masks) && mounts::read_only(&mounted).is_err() {
         umount2(&link(&mounted), MntFlags::MNT_DETACH)?;
     }
     Ok(())
 }
 
 fn hide(rooted: &mut Rooted) -> Result<(), Failure> {
+    if !rooted.protections.keep(Protection::Masks) {
+        return Ok(());
+    }
     for path in MASKED {
         mask(rooted, path).map_err(|error| Failure::new("mask", path, &error))?;
     }
@@ -98,7 +102,18 @@ fn mask(rooted: &mut Rooted, path: &str) -> io::Result<()> {
     if file_type(target.as_fd())? == FileType::Directory {
         return mounts::new("tmpfs", &target, INERT | MsFlags::MS_RDONLY, "mode=755,size=4k");
     }
-    mounts::bind(&open_path(Path::new("/dev/null"))?, &target)
+    mounts::bind(&open_path(Path::new("/dev/null"))?, &target)?;
+    fix_node(rooted, Path::new(path))
+}
+
+/// Where the id map is the identity a RUN owns the host's node, and could change
+/// its mode and owner for everybody. On a read-only mount it cannot, and can
+/// still read and write the device: the kernel asks a mount only for files.
+fn fix_node(rooted: &mut Rooted, path: &Path) -> io::Result<()> {
+    if !rooted.protections.keep(Protection::FixedNodes) {
+        return Ok(());
+    }
+    mounts::read_only(&rooted.place(path, Want::File)?)
 }
 
 fn freeze(rooted: &mut Rooted, path: &str) -> io::Result<()> {
@@ -114,7 +129,9 @@ fn mount_dev(rooted: &mut Rooted) -> io::Result<OwnedFd> {
     let dev = Path::new("/dev");
     let target = rooted.place(dev, Want::Directory)?;
     // The nodes are mounts of their own: this is for what RUN makes here.
-    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_STRICTATIME;
+    let inert = rooted.protections.keep(Protection::InertNodes);
+    let nodev = if inert { MsFlags::MS_NODEV } else { MsFlags::empty() };
+    let flags = MsFlags::MS_NOSUID | nodev | MsFlags::MS_STRICTATIME;
     mounts::new("tmpfs", &target, flags, "mode=755,size=65536k")?;
     let mounted = rooted.place(dev, Want::Directory)?;
     let inside = link(&mounted);
@@ -123,8 +140,13 @@ fn mount_dev(rooted: &mut Rooted) -> io::Result<OwnedFd> {
         let Ok(node) = open_path(&dev.join(name)) else { continue };
         fs::File::create(inside.join(name))?;
         mounts::bind(&node, &open_path(&inside.join(name))?)?;
+        fix_node(rooted, &dev.join(name))?;
     }
     for (name, target) in LINKS {
+        // As runc does: not where the kernel has no /proc/kcore.
+        if name == "core" && !Path::new("/proc/kcore").exists() {
+            continue;
+        }
         symlink(target, inside.join(name))?;
     }
     mount_below(&inside, "shm", "tmpfs", INERT, &["mode=1777,size=65536k"])?;

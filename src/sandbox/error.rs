@@ -20,7 +20,7 @@ pub enum Error {
         source: io::Error,
     },
     /// A forced rung that this program cannot do yet.
-    #[error("isolation `{0}` is not built yet (`namespaces`, `mounts`, `chroot` and `none` are)")]
+    #[error("isolation `{0}` is not built yet (`namespaces`, `mounts`, `single`, `chroot` and `none` are)")]
     NotBuilt(Rung),
     /// A forced rung that cannot be had here.
     #[error("isolation {0}")]
@@ -59,6 +59,20 @@ pub enum Error {
         action: String,
         /// The path or name it was attempted on.
         path: PathBuf,
+        /// What the kernel answered.
+        #[source]
+        source: io::Error,
+    },
+    /// A limit that this process may not set.
+    #[error(
+        "the limit `{limit}` cannot be set: at most {highest} can be had here, and only the machine's own root \
+         raises it (ask for less, or start the build container with a higher one)"
+    )]
+    Limit {
+        /// As asked for, with both values.
+        limit: String,
+        /// The hard limit of the builder.
+        highest: String,
         /// What the kernel answered.
         #[source]
         source: io::Error,

@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::Error;
+use super::protections::Protections;
 use super::spec::{Exit, MountSpec, Root, RunSpec};
 use super::target::Stub;
 use crate::metadata::Key;
@@ -51,6 +52,7 @@ pub(super) enum FailureKind {
     Prepare,
     TooManyLowers(usize),
     Network,
+    Limit,
     NotFound,
     NotExecutable,
 }
@@ -69,6 +71,7 @@ impl Failure {
             FailureKind::Prepare => Error::Prepare { action: self.action, path: self.path, source },
             FailureKind::TooManyLowers(count) => Error::TooManyLowers { count },
             FailureKind::Network => Error::NoNetworkNamespace { source },
+            FailureKind::Limit => Error::Limit { limit: program(), highest: self.action, source },
             FailureKind::NotFound => Error::NotFound { program: program() },
             FailureKind::NotExecutable => Error::NotExecutable { program: program(), source },
         }
@@ -192,6 +195,7 @@ impl From<Bytes> for PathBuf {
 pub(super) struct Order {
     /// The builder's process id: whose death ends the stub.
     pub(super) builder: i32,
+    pub(super) protections: Protections,
     root: WireRoot,
     argv: Vec<Bytes>,
     env: Vec<(Bytes, Bytes)>,
@@ -205,6 +209,7 @@ pub(super) struct Order {
     resolv_conf: Bytes,
     network_none: bool,
     scripts: Vec<(String, Bytes)>,
+    ulimits: Vec<String>,
     record_key: Option<[u8; 32]>,
 }
 
@@ -227,6 +232,7 @@ impl Order {
     pub(super) fn new(spec: &RunSpec, builder: i32) -> Self {
         Self {
             builder,
+            protections: spec.protections,
             root: wire_root(&spec.root),
             argv: spec.argv.iter().cloned().map(Bytes::from).collect(),
             env: spec.env.iter().cloned().map(|(name, value)| (name.into(), value.into())).collect(),
@@ -240,6 +246,7 @@ impl Order {
             resolv_conf: Bytes(spec.resolv_conf.clone()),
             network_none: spec.network_none,
             scripts: spec.scripts.iter().map(|(name, body)| (name.clone(), Bytes(body.clone()))).collect(),
+            ulimits: spec.ulimits.iter().map(ToString::to_string).collect(),
             record_key: spec.record_key.as_ref().map(|key| *key.as_bytes()),
         }
     }
@@ -267,7 +274,10 @@ impl Order {
             resolv_conf: self.resolv_conf.0,
             network_none: self.network_none,
             scripts: self.scripts.into_iter().map(|(name, body)| (name, body.0)).collect(),
+            // Both ends are this program, and limits print as they are read.
+            ulimits: self.ulimits.iter().filter_map(|limit| limit.parse().ok()).collect(),
             record_key: self.record_key.map(Key::from_bytes),
+            protections: self.protections,
         }
     }
 }
@@ -350,7 +360,9 @@ mod tests {
             resolv_conf: vec![2],
             network_none: true,
             scripts: vec![("EOF".to_owned(), vec![0x80])],
+            ulimits: vec!["core=-1".parse().unwrap()],
             record_key: Some(Key::from_bytes([1; 32])),
+            protections: Protections::default(),
         };
         let mut frame = Vec::new();
         send(&mut frame, &Order::new(&spec, 7)).unwrap();

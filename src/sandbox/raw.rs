@@ -32,14 +32,17 @@ struct PathBeneath {
 }
 
 /// From here on this thread opens, lists, makes, renames and removes nothing
-/// outside `root`, and signals nobody outside. Needs no_new_privs.
-pub(super) fn confine_files(root: BorrowedFd<'_>, abi: u32) -> io::Result<()> {
-    let rights = FILE_RIGHTS.iter().filter(|(since, _)| *since <= abi).fold(0, |all, (_, bits)| all | bits);
-    let ruleset = Ruleset {
-        handled_access_fs: rights,
-        handled_access_net: 0,
-        scoped: if abi >= 6 { SCOPES } else { 0 },
-    };
+/// outside `root`, if there is one, and with `scopes` signals nobody outside.
+/// Needs no_new_privs or CAP_SYS_ADMIN.
+pub(super) fn confine(root: Option<BorrowedFd<'_>>, scopes: bool, abi: u32) -> io::Result<()> {
+    let scoped = if scopes && abi >= 6 { SCOPES } else { 0 };
+    if root.is_none() && scoped == 0 {
+        // A ruleset about nothing is refused (ENOMSG).
+        return Ok(());
+    }
+    let rights = FILE_RIGHTS.iter().filter(|(since, _)| root.is_some() && *since <= abi);
+    let rights = rights.fold(0, |all, (_, bits)| all | bits);
+    let ruleset = Ruleset { handled_access_fs: rights, handled_access_net: 0, scoped };
     // A kernel reads as much of it as it knows, and refuses what is not zero beyond.
     let size = match abi {
         0..=3 => 8_usize,
@@ -49,12 +52,20 @@ pub(super) fn confine_files(root: BorrowedFd<'_>, abi: u32) -> io::Result<()> {
     // SAFETY: the attributes live through the call and are at least `size` long.
     let fd = unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, &raw const ruleset, size, 0_u32) };
     let fd = owned(fd)?;
-    let beneath = PathBeneath { allowed_access: rights, parent_fd: root.as_raw_fd() };
-    const PATH_BENEATH: u32 = 1;
-    // SAFETY: both descriptors are open; the rule lives through the call.
-    check(unsafe {
-        libc::syscall(libc::SYS_landlock_add_rule, fd.as_raw_fd(), PATH_BENEATH, &raw const beneath, 0_u32)
-    })?;
+    if let Some(root) = root {
+        let beneath = PathBeneath { allowed_access: rights, parent_fd: root.as_raw_fd() };
+        const PATH_BENEATH: u32 = 1;
+        // SAFETY: both descriptors are open; the rule lives through the call.
+        check(unsafe {
+            libc::syscall(
+                libc::SYS_landlock_add_rule,
+                fd.as_raw_fd(),
+                PATH_BENEATH,
+                &raw const beneath,
+                0_u32,
+            )
+        })?;
+    }
     // SAFETY: the call takes an open descriptor and an integer.
     check(unsafe { libc::syscall(libc::SYS_landlock_restrict_self, fd.as_raw_fd(), 0_u32) }).map(drop)
 }

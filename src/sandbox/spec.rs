@@ -3,6 +3,8 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use super::limit::Ulimit;
+use super::protections::Protections;
 use crate::metadata::Key;
 use crate::secret::Secret;
 
@@ -36,9 +38,13 @@ pub struct RunSpec {
     pub network_none: bool,
     /// Heredoc scripts: each becomes `/dev/pipes/NAME`, mode 0755.
     pub scripts: Vec<(String, Vec<u8>)>,
+    /// Resource limits besides the usual ones; the last of a name counts.
+    pub ulimits: Vec<Ulimit>,
     /// Authenticates the records of devices that the RUN makes; without it
     /// they are refused where the kernel refuses them.
     pub record_key: Option<Key>,
+    /// All of them, but in tests of what they are worth.
+    pub protections: Protections,
 }
 
 /// The file tree of a RUN.

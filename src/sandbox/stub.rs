@@ -18,12 +18,13 @@ use nix::sys::wait::WaitStatus;
 use nix::unistd::{self, Pid};
 
 use super::child::become_program;
-use super::chroot;
 use super::message::{Failure, FailureKind, Message, Order, receive, send};
 use super::probe::RUN_NAMESPACES;
+use super::protections::{Protection, Protections};
 use super::spec::{Exit, RunSpec};
 use super::supervise::Signals;
 use super::sys::{self, Side};
+use super::{chroot, single};
 
 /// What the stub is called, and its only argument.
 pub(super) const NAME: &str = "coracle-run";
@@ -35,6 +36,7 @@ pub(super) const MARKER: &str = "--coracle-run-stub";
 pub fn stub(arguments: &[OsString]) -> Option<u8> {
     match arguments {
         [name, marker] if name == NAME && marker == MARKER => Some(carry(carry_order)),
+        [name, marker] if name == NAME && marker == single::MARKER => Some(carry(carry_with_identity)),
         [name, marker] if name == NAME && marker == chroot::MARKER => Some(carry(chroot::carry_order)),
         _ => None,
     }
@@ -51,30 +53,58 @@ fn carry(order: fn(&mut UnixStream) -> Result<Exit, Failure>) -> u8 {
 }
 
 fn carry_order(channel: &mut UnixStream) -> Result<Exit, Failure> {
+    carry_namespaces(channel, |_| Ok(None))
+}
+
+/// Where one id exists: a supervisor beside the RUN keeps owners and users.
+fn carry_with_identity(channel: &mut UnixStream) -> Result<Exit, Failure> {
+    carry_namespaces(channel, |spec| {
+        let prepared = single::Supervision::prepare(spec);
+        prepared.map(Some).map_err(|error| Failure::new("prepare", "the supervisor", &error))
+    })
+}
+
+fn carry_namespaces(
+    channel: &mut UnixStream,
+    supervision: impl FnOnce(&mut RunSpec) -> Result<Option<single::Supervision>, Failure>,
+) -> Result<Exit, Failure> {
     let order: Order =
         receive(channel).map_err(|error| Failure::new("read", "the order of the builder", &error))?;
     let builder = Pid::from_raw(order.builder);
     let (signals, lifeline, tether) =
-        settle(builder).map_err(|error| Failure::new("set up", "the process", &error))?;
-    let spec = order.into_spec();
+        settle(builder, order.protections).map_err(|error| Failure::new("set up", "the process", &error))?;
+    let mut spec = order.into_spec();
+    let supervision = supervision(&mut spec)?;
     let child = match clone_for(&spec)? {
         Side::Child => {
             drop(tether);
+            let handover = supervision.map(single::Supervision::into_childs_end);
             let channel = channel.try_clone();
             match channel {
-                Ok(channel) => become_program(&spec, channel, &lifeline),
+                Ok(channel) => become_program(&spec, channel, &lifeline, handover),
                 Err(_) => sys::exit_now(125),
             }
         }
         Side::Parent(child) => child,
     };
+    let supervised = supervision.map_or(Ok(()), |supervision| supervision.start(&spec));
+    if supervised.is_err() {
+        // It may be dead already.
+        let _ = kill(child, Signal::SIGKILL);
+    }
+    let limited = spec.protections.keep(Protection::ProcessLimit);
     drop((spec, lifeline));
+    if limited {
+        chroot::watch_processes(child)
+            .map_err(|error| Failure::new("watch", "the processes of the RUN", &error))?;
+    }
     let status = signals.wait_for(child, &mut |_, _| {
         // Asked to end, by the builder or by its death: pid 1 takes all with
         // it. It may have ended by itself just now.
         let _ = kill(child, Signal::SIGKILL);
     });
     drop(tether);
+    supervised.map_err(|error| Failure::new("start", "the supervisor", &error))?;
     match status {
         Ok(WaitStatus::Signaled(_, signal, _)) => Ok(Exit::Signal(signal as i32)),
         Ok(WaitStatus::Exited(_, code)) => Ok(Exit::Code(code)),
@@ -84,8 +114,11 @@ fn carry_order(channel: &mut UnixStream) -> Result<Exit, Failure> {
 }
 
 /// Out of sight for a RUN, and bound to the builder's life.
-pub(super) fn settle(builder: Pid) -> io::Result<(Signals, io::PipeReader, io::PipeWriter)> {
-    prctl::set_dumpable(false)?;
+pub(super) fn settle(
+    builder: Pid,
+    protections: Protections,
+) -> io::Result<(Signals, io::PipeReader, io::PipeWriter)> {
+    prctl::set_dumpable(!protections.keep(Protection::Undumpable))?;
     prctl::set_name(c"coracle-run")?;
     let signals = Signals::hold_end()?;
     prctl::set_pdeathsig(Signal::SIGTERM)?;
@@ -99,8 +132,11 @@ pub(super) fn settle(builder: Pid) -> io::Result<(Signals, io::PipeReader, io::P
 }
 
 fn clone_for(spec: &RunSpec) -> Result<Side, Failure> {
-    let network = if spec.network_none { libc::CLONE_NEWNET } else { 0 };
-    sys::clone_process(RUN_NAMESPACES | network).map_err(|error| {
+    let own = |protection, flag| if spec.protections.keep(protection) { 0 } else { flag };
+    let shared = own(Protection::Processes, libc::CLONE_NEWPID) | own(Protection::Ipc, libc::CLONE_NEWIPC);
+    let network = spec.network_none && spec.protections.keep(Protection::Network);
+    let network = if network { libc::CLONE_NEWNET } else { 0 };
+    sys::clone_process((RUN_NAMESPACES & !shared) | network).map_err(|error| {
         let failure = Failure::new("make", "the namespaces", &error);
         let kind = if spec.network_none { FailureKind::Network } else { FailureKind::Prepare };
         Failure { kind, ..failure }

@@ -45,6 +45,25 @@ pub fn awkward() -> &'static Base {
     })
 }
 
+/// The busybox base with more in its config: an object is merged, anything else replaced.
+pub fn derived(changes: &serde_json::Value) -> Base {
+    let base = busybox();
+    let mut config = serde_json::from_slice(&base.config).unwrap();
+    merge(&mut config, changes);
+    with_config(&config, base.layers.clone())
+}
+
+fn merge(into: &mut serde_json::Value, changes: &serde_json::Value) {
+    match (into, changes) {
+        (serde_json::Value::Object(into), serde_json::Value::Object(changes)) => {
+            for (key, value) in changes {
+                merge(into.entry(key.clone()).or_insert(serde_json::Value::Null), value);
+            }
+        }
+        (into, changes) => *into = changes.clone(),
+    }
+}
+
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// `security.capability` as the kernel stores it: version 2, effective,
@@ -160,12 +179,17 @@ pub fn image(layers: &[Vec<u8>], config: serde_json::Value) -> Base {
     let diff_ids: Vec<Digest> = layers.iter().map(Digest::of).collect();
     let packed: Vec<Vec<u8>> = layers.iter().map(|layer| gzip(layer)).collect();
     let architecture = coracle::image::Platform::host().architecture;
-    let config = serde_json::to_vec(&json!({
+    let config = json!({
         "created": "1970-01-01T00:00:00Z", "architecture": architecture, "os": "linux", "config": config,
         "rootfs": {"type": "layers", "diff_ids": diff_ids},
         "history": layers.iter().map(|_| json!({"created_by": "made in code"})).collect::<Vec<_>>(),
-    }))
-    .unwrap();
+    });
+    with_config(&config, packed)
+}
+
+/// An image of gzip layers.
+fn with_config(config: &serde_json::Value, packed: Vec<Vec<u8>>) -> Base {
+    let config = serde_json::to_vec(config).unwrap();
     let manifest = serde_json::to_vec(&json!({
         "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
         "config": descriptor("application/vnd.oci.image.config.v1+json", &config),

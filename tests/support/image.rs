@@ -58,7 +58,7 @@ impl Image {
         let blob = |digest: &Value| checked(text(digest), find);
         let manifest: Value = serde_json::from_slice(&checked(digest, find)).unwrap();
         let config: Value = serde_json::from_slice(&blob(&manifest["config"]["digest"])).unwrap();
-        let layers = manifest["layers"].as_array().unwrap();
+        let layers: &[Value] = manifest["layers"].as_array().map_or(&[], Vec::as_slice);
         let tars: Vec<Vec<u8>> = layers.iter().map(|layer| gunzip(&blob(&layer["digest"]))).collect();
         check_diff_ids(&config, &tars);
         let layers = tars.iter().map(|tar| entries(tar)).collect();
@@ -119,11 +119,11 @@ impl Image {
 }
 
 fn check_diff_ids(config: &Value, tars: &[Vec<u8>]) {
-    let diff_ids = config["rootfs"]["diff_ids"].as_array().unwrap();
+    let diff_ids: &[Value] = config["rootfs"]["diff_ids"].as_array().map_or(&[], Vec::as_slice);
     let found: Vec<String> = tars.iter().map(|tar| coracle::image::Digest::of(tar).to_string()).collect();
     assert_eq!(diff_ids.iter().map(text).collect::<Vec<_>>(), found);
-    let history = config["history"].as_array().unwrap();
-    let with_layer = history.iter().filter(|entry| entry["empty_layer"] != true).count();
+    let history = config["history"].as_array();
+    let with_layer = history.into_iter().flatten().filter(|entry| entry["empty_layer"] != true).count();
     assert_eq!(with_layer, tars.len(), "history and layers differ");
 }
 

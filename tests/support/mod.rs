@@ -7,6 +7,7 @@ pub mod container;
 pub mod image;
 pub mod mount;
 pub mod registry;
+pub mod seccomp;
 pub mod server;
 pub mod user;
 pub mod web;
@@ -57,7 +58,7 @@ pub fn switch(name: &str) -> Option<String> {
 }
 
 /// A panic becomes a failure with its message.
-fn caught(test: impl FnOnce()) -> Result<Completion, Failed> {
+pub fn caught(test: impl FnOnce()) -> Result<Completion, Failed> {
     match catch_unwind(AssertUnwindSafe(test)) {
         Ok(()) => Ok(Completion::Completed),
         Err(panic) => {

@@ -73,9 +73,15 @@ impl Response {
 
 /// Reads the next request's head; `None` when the client is done.
 pub(crate) async fn read_head(stream: &mut BufReader<TcpStream>) -> io::Result<Option<Request>> {
-    // A client that tries TLS first would otherwise wait for a line that never ends.
-    if !stream.fill_buf().await?.first().is_some_and(u8::is_ascii_uppercase) {
-        return Ok(None);
+    // A client that tries TLS first would otherwise wait for a line that never ends;
+    // Docker's goes on without TLS only when it is answered in HTTP.
+    match stream.fill_buf().await?.first() {
+        Some(first) if first.is_ascii_uppercase() => {}
+        Some(_) => {
+            stream.write_all(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n").await?;
+            return Ok(None);
+        }
+        None => return Ok(None),
     }
     let mut line = String::new();
     stream.read_line(&mut line).await?;

@@ -183,8 +183,8 @@ settings! {
             LaterError("RUN's resolver cannot be changed yet"), "Name servers for RUN";
         CustomDnsSearch custom_dns_search ["CUSTOM_DNS_SEARCH"] [] List ""
             LaterError("RUN's resolver cannot be changed yet"), "Search domains for RUN";
-        SshAgentKey ssh_agent_key ["SSH_AGENT_KEY"] [] Secret ""
-            LaterError("`RUN --mount=type=ssh` is not supported yet"), "A key for `RUN --mount=type=ssh`";
+        SshAgentKey ssh_agent_key ["SSH_AGENT_KEY"] [] Secret "" Works,
+            "A private key (PEM) for `RUN --mount=type=ssh` and git over SSH; stays in memory";
         Squash squash ["SQUASH"] [] Flag "false"
             LaterError("layers cannot be squashed yet"), "One layer instead of many";
         SingleSnapshot single_snapshot ["SINGLE_SNAPSHOT"] [] Flag "false" LATER, "One layer for the whole build";

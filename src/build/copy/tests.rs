@@ -119,6 +119,7 @@ fn operation(instruction: &str) -> CopyOp {
         default_labels: Vec::new(),
         proxy_args: Vec::new(),
         network: plan::Network::Default,
+        host_network: true,
     };
     let (plan, _) = plan::resolve(&parsed.dockerfile, &options, &Default::default())
         .unwrap_or_else(|error| panic!("{instruction}: {error:?}"));

@@ -36,6 +36,7 @@ impl Default for Case {
                 default_labels: Vec::new(),
                 proxy_args: Vec::new(),
                 network: Network::Default,
+                host_network: true,
             },
         }
     }

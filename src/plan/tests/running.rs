@@ -146,6 +146,15 @@ fn network_security_and_devices() {
     case.options.network = Network::None;
     case.last("FROM bare\nRUN r", r#"RUN ["/bin/sh", "-c", "r"] network=None"#);
     case.last("FROM bare\nRUN --network=host r", r#"RUN ["/bin/sh", "-c", "r"] network=Host"#);
+    case.options.host_network = false;
+    case.refused(
+        "FROM bare\nRUN --network=host r",
+        &["2:15 `--network=host` needs the entitlement `network.host`, which this build does not have"],
+    );
+    case.last(
+        "FROM bare AS unused\nRUN --network=host r\nFROM bare\nRUN r",
+        r#"RUN ["/bin/sh", "-c", "r"] network=None"#,
+    );
     Case::default().refused(
         "FROM bare\nRUN --security=insecure --device=vendor.com/gpu=all r",
         &[

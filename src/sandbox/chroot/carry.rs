@@ -1,5 +1,6 @@
 //! The stub of this rung: starts the RUN, supervises it, and leaves nothing of it.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, IoSliceMut};
 use std::os::fd::OwnedFd;
@@ -15,6 +16,7 @@ use nix::unistd::{self, Pid};
 
 use super::child::become_program;
 use crate::sandbox::message::{Failure, Order, receive};
+use crate::sandbox::protections::Protection;
 use crate::sandbox::spec::{Exit, Root, RunSpec};
 use crate::sandbox::stub::settle;
 use crate::sandbox::supervisor;
@@ -32,10 +34,11 @@ pub(in crate::sandbox) fn carry_order(channel: &mut UnixStream) -> Result<Exit, 
     let order: Order =
         receive(channel).map_err(|error| Failure::new("read", "the order of the builder", &error))?;
     let builder = Pid::from_raw(order.builder);
-    let (signals, lifeline, tether) = settle(builder).map_err(failed)?;
+    let (signals, lifeline, tether) = settle(builder, order.protections).map_err(failed)?;
     // Orphans of the RUN come to this process, where they are found and killed.
     prctl::set_child_subreaper(true).map_err(|errno| failed(errno.into()))?;
     let spec = order.into_spec();
+    let protections = spec.protections;
     let (ours, theirs) = UnixStream::pair().map_err(failed)?;
     let child = match sys::clone_process(0).map_err(failed)? {
         Side::Child => {
@@ -54,12 +57,16 @@ pub(in crate::sandbox) fn carry_order(channel: &mut UnixStream) -> Result<Exit, 
         let _ = kill(child, Signal::SIGKILL);
     }
     drop(spec);
-    watch_processes(child).map_err(failed)?;
+    if protections.keep(Protection::ProcessLimit) {
+        watch_processes(child).map_err(failed)?;
+    }
     let status = signals.reap_until(child, &mut |_, _| {
         // Asked to end, by the builder or by its death.
         let _ = kill(child, Signal::SIGKILL);
     });
-    kill_descendants().map_err(|error| Failure::new("end", "what the RUN left running", &error))?;
+    if protections.keep(Protection::KillAll) {
+        kill_descendants().map_err(|error| Failure::new("end", "what the RUN left running", &error))?;
+    }
     drop(tether);
     supervisor?;
     match status {
@@ -83,7 +90,8 @@ fn supervise(spec: &RunSpec, handover: &UnixStream) -> Result<(), Failure> {
     }
 }
 
-fn receive_descriptor(channel: &UnixStream) -> io::Result<Option<OwnedFd>> {
+/// What came over `channel`; nothing if its other end closed.
+pub(in crate::sandbox) fn receive_descriptor(channel: &UnixStream) -> io::Result<Option<OwnedFd>> {
     use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
     let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
@@ -114,11 +122,12 @@ fn kill_descendants() -> io::Result<()> {
 }
 
 fn end_all(root: Pid) -> io::Result<()> {
+    let mut groups = BTreeSet::from([unistd::getpgrp().as_raw()]);
     for pid in descendants(root)? {
         // A whole group at once: what forks faster than we look cannot leave
         // it. Either may have ended just now.
         if let Ok(group) = unistd::getpgid(Some(pid))
-            && group != unistd::getpgrp()
+            && groups.insert(group.as_raw())
         {
             let _ = killpg(group, Signal::SIGKILL);
         }
@@ -129,7 +138,7 @@ fn end_all(root: Pid) -> io::Result<()> {
 
 /// RLIMIT_NPROC does not bind root: a RUN that has started more processes than
 /// any build needs is ended, before the machine is.
-fn watch_processes(child: Pid) -> io::Result<()> {
+pub(in crate::sandbox) fn watch_processes(child: Pid) -> io::Result<()> {
     let stub = unistd::getpid();
     let before = tasks()?;
     thread::Builder::new().name("watch".to_owned()).spawn(move || {

@@ -11,11 +11,14 @@ use nix::sys::prctl;
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use nix::unistd;
 
-use crate::sandbox::child::{CAPABILITIES, detach, execute, limit_capabilities, set_ids, set_surroundings};
+use crate::sandbox::child::{
+    CAPABILITIES, confine, detach, execute, limit_capabilities, set_ids, set_surroundings,
+};
 use crate::sandbox::message::{Failure, Message, send};
 use crate::sandbox::mounts::open_path;
+use crate::sandbox::protections::{Protection, Protections};
 use crate::sandbox::spec::{Root, RunSpec};
-use crate::sandbox::{filter, raw, sys};
+use crate::sandbox::{filter, sys};
 
 /// Of Docker's capabilities these do harm without a namespace around: a second
 /// chroot leads out, devices are the host's, packets are the container's.
@@ -35,7 +38,7 @@ pub(super) fn become_program(
     lifeline: &PipeReader,
     handover: UnixStream,
 ) -> ! {
-    let failure = match prepare(spec, lifeline).and_then(|()| hand_over(handover)) {
+    let failure = match prepare(spec, lifeline).and_then(|()| hand_over(handover, spec.protections)) {
         Ok(()) => execute(spec),
         Err(failure) => failure,
     };
@@ -56,19 +59,23 @@ fn prepare(spec: &RunSpec, lifeline: &PipeReader) -> Result<(), Failure> {
     unistd::chdir(&spec.cwd)
         .map_err(|errno| Failure::new("change to directory", &spec.cwd, &errno.into()))?;
     take_rights(spec, root)?;
-    detach(lifeline).map_err(|error| Failure::new("detach", "the process", &error))
+    detach(lifeline, spec.protections).map_err(|error| Failure::new("detach", "the process", &error))
 }
 
 /// Without CAP_SYS_ADMIN filter and Landlock need no_new_privs.
 fn take_rights(spec: &RunSpec, root: OwnedFd) -> Result<(), Failure> {
-    prctl::set_no_new_privs()
-        .map_err(|errno| Failure::new("set no_new_privs for", "the process", &errno.into()))?;
-    if let Ok(abi) = sys::landlock_version() {
-        raw::confine_files(root.as_fd(), abi)
-            .map_err(|error| Failure::new("confine to", "the root", &error))?;
+    if spec.protections.keep(Protection::NoNewPrivileges) {
+        prctl::set_no_new_privs()
+            .map_err(|errno| Failure::new("set no_new_privs for", "the process", &errno.into()))?;
     }
+    confine(spec, Some(root.as_fd())).map_err(|error| Failure::new("confine to", "the root", &error))?;
     drop(root);
-    filter::install().map_err(|error| Failure::new("install", "the seccomp filter", &error))?;
+    if spec.protections.keep(Protection::Seccomp) {
+        filter::install().map_err(|error| Failure::new("install", "the seccomp filter", &error))?;
+    }
+    if !spec.protections.keep(Protection::Capabilities) {
+        return set_ids(spec).map_err(|error| Failure::new("become", "the user", &error));
+    }
     let kept: CapsHashSet =
         CAPABILITIES.into_iter().filter(|capability| !DROPPED.contains(capability)).collect();
     let bits = kept.iter().fold(0, |bits, capability| bits | capability.bitmask());
@@ -88,8 +95,8 @@ fn take_rights(spec: &RunSpec, root: OwnedFd) -> Result<(), Failure> {
 
 /// Installs the supervised filter and sends its listener away. Where that is
 /// refused, which the probe told, the RUN goes without.
-fn hand_over(handover: UnixStream) -> Result<(), Failure> {
-    let Ok(listener) = super::super::supervisor::install() else { return Ok(()) };
+fn hand_over(handover: UnixStream, protections: Protections) -> Result<(), Failure> {
+    let Ok(listener) = super::super::supervisor::install(protections) else { return Ok(()) };
     let descriptors = [listener.as_raw_fd()];
     let rights = [ControlMessage::ScmRights(&descriptors)];
     sendmsg::<()>(handover.as_raw_fd(), &[IoSlice::new(b"l")], &rights, MsgFlags::empty(), None)

@@ -28,7 +28,7 @@ const LINKS: [(&str, &str); 5] = [
 
 /// Swaps everything in.
 pub(super) fn put(root: &Path, spec: &RunSpec) -> Result<Swaps, Error> {
-    let mut swaps = Swaps::new(root).map_err(during("prepare", root))?;
+    let mut swaps = Swaps::new(root).map_err(during("prepare", root))?.under(spec.protections);
     for path in ["/proc", "/sys"] {
         let target = Path::new(path);
         swaps

@@ -23,7 +23,7 @@ use super::namespaces::Namespaces;
 use super::spec::{Exit, OutputStream, Root, RunSpec};
 use super::{Error, Rung, Sandbox};
 
-pub(super) use carry::carry_order;
+pub(super) use carry::{carry_order, receive_descriptor, watch_processes};
 pub(super) use fixtures::NODES;
 pub(super) use probe::{no_overlay, probe};
 

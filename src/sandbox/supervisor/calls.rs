@@ -7,7 +7,7 @@ use nix::libc;
 use rustix::fs::OFlags;
 
 use super::task::{self, Identity};
-use super::{Answer, Service};
+use super::{Answer, Protection, Service, neighbours};
 use crate::sandbox::raw::Notification;
 
 /// What a call asks for.
@@ -91,6 +91,9 @@ impl Service {
     /// Whatever cannot be read or understood goes on in the kernel, which has
     /// no /proc, no device and no secret to give away.
     pub(super) fn answer(&self, notification: &Notification) -> Answer {
+        if let Some(process) = neighbours::named(notification.call, notification.arguments) {
+            return self.about(process);
+        }
         let Some(request) = request(notification) else { return Answer::GoOn };
         let thread = notification.thread;
         match request {
@@ -99,7 +102,12 @@ impl Service {
                 let _ = self.memories.keep(thread);
                 return Answer::GoOn;
             }
-            Request::MakeNode { mode, .. } if !is_device(mode) => return Answer::GoOn,
+            Request::MakeNode { mode, .. }
+                if !is_device(mode) || !self.protections.keep(Protection::ServedNodes) =>
+            {
+                return Answer::GoOn;
+            }
+            Request::ChangeRoot { .. } if !self.protections.keep(Protection::OneRoot) => return Answer::GoOn,
             _ => {}
         }
         self.with_path(notification, request).unwrap_or(Answer::GoOn)

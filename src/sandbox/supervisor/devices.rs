@@ -41,7 +41,7 @@ impl Service {
     }
 }
 
-fn described(mode: u32, device: u64) -> Device {
+pub(super) fn described(mode: u32, device: u64) -> Device {
     let kind = match mode & libc::S_IFMT {
         libc::S_IFBLK => DeviceKind::Block,
         _ => DeviceKind::Character,

@@ -7,6 +7,8 @@
 use nix::libc;
 use seccompiler::sock_filter;
 
+use super::{Protection, Protections, neighbours};
+
 const LOAD: u16 = 0x20;
 const EQUAL: u16 = 0x15;
 const ANY_BIT: u16 = 0x45;
@@ -64,18 +66,21 @@ const HEARD_OF_OLD: [libc::c_long; 0] = [];
 /// Calls whose flags, in the argument given, may say that there is no path.
 const WITH_FLAGS: [(libc::c_long, u32); 2] = [(libc::SYS_newfstatat, 3), (libc::SYS_statx, 2)];
 
-pub(super) fn program() -> Vec<sock_filter> {
+pub(super) fn program(protections: Protections) -> Vec<sock_filter> {
     let step = |code, jt, jf, k| sock_filter { code, jt, jf, k };
     let give = |action| step(RETURN, 0, 0, action);
     let is = |call: libc::c_long, skip| {
         step(EQUAL, 0, skip, u32::try_from(call).expect("system calls have small numbers"))
     };
-    let mut program = vec![
-        step(LOAD, 0, 0, ARCHITECTURE),
-        step(EQUAL, 1, 0, OWN),
-        give(libc::SECCOMP_RET_ALLOW),
-        step(LOAD, 0, 0, NUMBER),
-    ];
+    let mut program = vec![step(LOAD, 0, 0, ARCHITECTURE)];
+    let neighbours = protections.keep(Protection::Neighbours);
+    let foreign = match neighbours {
+        true => neighbours::foreign_steps(NUMBER, ARGUMENTS),
+        false => vec![give(libc::SECCOMP_RET_ALLOW)],
+    };
+    program.push(step(EQUAL, u8::try_from(foreign.len()).expect("some forty steps"), 0, OWN));
+    program.extend(foreign);
+    program.push(step(LOAD, 0, 0, NUMBER));
     for call in HEARD.into_iter().chain(HEARD_OF_OLD) {
         program.extend([is(call, 1), give(libc::SECCOMP_RET_USER_NOTIF)]);
     }
@@ -87,6 +92,9 @@ pub(super) fn program() -> Vec<sock_filter> {
             give(libc::SECCOMP_RET_ALLOW),
             give(libc::SECCOMP_RET_USER_NOTIF),
         ]);
+    }
+    if neighbours {
+        program.extend(neighbours::steps(NUMBER, ARGUMENTS));
     }
     // Its flags lie in memory; everybody has a way without it.
     program.extend([

@@ -8,13 +8,16 @@
 //! those of the real /proc. It also makes device nodes as placeholders with a
 //! record, and refuses a second chroot.
 //!
-//! Which of this is done is said by [`Parts`], so that other rungs may use it
-//! with other parts.
+//! Which of this is done is said by [`Parts`]. Who the callers are and whom files
+//! belong to, where only one id exists, is another [`Part`]: [`identity`]. The
+//! first part that knows an answer gives it.
 
 mod calls;
 mod devices;
 mod filter;
+mod identity;
 mod listing;
+mod neighbours;
 mod open;
 mod proc;
 mod status;
@@ -33,11 +36,15 @@ use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::fs::{MemfdFlags, SealFlags};
 
+use super::protections::{Protection, Protections};
 use super::raw::{self, Notification};
 use super::spec::{MountSpec, RunSpec};
 use crate::metadata::Key;
 use task::Memories;
 use walk::{Served, Tree};
+
+pub(super) use identity::Identity;
+pub(super) use identity::{FIRST as FIRST_SLACK, slack, slack_path};
 
 /// Which parts are switched on, and what they need.
 pub(super) struct Parts {
@@ -46,6 +53,7 @@ pub(super) struct Parts {
     files: Vec<(PathBuf, OwnedFd)>,
     devices: Vec<&'static str>,
     record_key: Option<Key>,
+    protections: Protections,
 }
 
 impl Parts {
@@ -61,7 +69,13 @@ impl Parts {
             }
         }
         let devices = super::chroot::NODES.iter().map(|(name, ..)| *name).collect();
-        Ok(Self { root: root.to_owned(), files, devices, record_key: spec.record_key.clone() })
+        Ok(Self {
+            root: root.to_owned(),
+            files,
+            devices,
+            record_key: spec.record_key.clone(),
+            protections: spec.protections,
+        })
     }
 }
 
@@ -84,16 +98,31 @@ const THREADS: usize = 4;
 /// # Errors
 /// When the tree cannot be opened.
 pub(super) fn start(listener: OwnedFd, parts: Parts) -> io::Result<()> {
-    raw::wake_in_turn(listener.as_fd());
-    let service = Arc::new(Service {
+    let listener = Arc::new(listener);
+    let service = Service {
         tree: tree(&parts)?,
-        listener,
+        listener: Arc::clone(&listener),
         record_key: parts.record_key,
+        protections: parts.protections,
         memories: Memories::default(),
-    });
+    };
+    serve(listener, vec![Box::new(service)])
+}
+
+/// Serves `listener` with `identity` alone.
+///
+/// # Errors
+/// When no threads can be had.
+pub(super) fn start_identity(listener: OwnedFd, identity: Identity) -> io::Result<()> {
+    serve(Arc::new(listener), vec![Box::new(identity)])
+}
+
+fn serve(listener: Arc<OwnedFd>, parts: Vec<Box<dyn Part>>) -> io::Result<()> {
+    raw::wake_in_turn(listener.as_fd());
+    let office = Arc::new(Office { listener, parts });
     for _ in 0..THREADS {
-        let service = Arc::clone(&service);
-        thread::Builder::new().name("supervisor".to_owned()).spawn(move || service.serve())?;
+        let office = Arc::clone(&office);
+        thread::Builder::new().name("supervisor".to_owned()).spawn(move || office.serve())?;
     }
     Ok(())
 }
@@ -116,8 +145,19 @@ fn tree(parts: &Parts) -> io::Result<Tree> {
 }
 
 /// Installs the filter on this thread; a supervisor takes its listener.
-pub(super) fn install() -> io::Result<OwnedFd> {
-    raw::install_listener(&filter::program())
+pub(super) fn install(protections: Protections) -> io::Result<OwnedFd> {
+    raw::install_listener(&filter::program(protections))
+}
+
+/// Likewise, with the filter of [`Identity`].
+pub(super) fn install_identity() -> io::Result<OwnedFd> {
+    raw::install_listener(&identity::program())
+}
+
+/// One of the things a supervisor does.
+trait Part: Send + Sync {
+    /// `None`: another part may know, or else the kernel.
+    fn answer(&self, listener: &OwnedFd, notification: &Notification) -> Option<Answer>;
 }
 
 /// What one answer is.
@@ -142,13 +182,26 @@ impl Answer {
 }
 
 struct Service {
-    listener: OwnedFd,
+    listener: Arc<OwnedFd>,
     tree: Tree,
     record_key: Option<Key>,
+    protections: Protections,
     memories: Memories,
 }
 
-impl Service {
+impl Part for Service {
+    fn answer(&self, _: &OwnedFd, notification: &Notification) -> Option<Answer> {
+        Some(self.answer(notification))
+    }
+}
+
+/// Takes calls, asks the parts in turn, and answers.
+struct Office {
+    listener: Arc<OwnedFd>,
+    parts: Vec<Box<dyn Part>>,
+}
+
+impl Office {
     fn serve(&self) {
         while self.wait() {
             let notification = match raw::next_notification(self.listener.as_fd()) {
@@ -157,7 +210,8 @@ impl Service {
                 Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EINTR)) => continue,
                 Err(_) => return,
             };
-            let answer = self.answer(&notification);
+            let known = self.parts.iter().find_map(|part| part.answer(&self.listener, &notification));
+            let answer = known.unwrap_or(Answer::GoOn);
             // A caller that was killed meanwhile wants no answer.
             let _ = self.give(&notification, answer);
         }

@@ -12,10 +12,15 @@ use super::calls::caller;
 use super::proc::Node;
 use super::task::Identity;
 use super::walk::{DELETED, Served, Target};
-use super::{Answer, Service, listing, sealed};
+use super::{Answer, Protection, Service, listing, sealed};
 
 impl Service {
     pub(super) fn open(&self, thread: i32, path: &Path, flags: OFlags) -> io::Result<Answer> {
+        if !self.protections.keep(Protection::ServedProc)
+            && let Ok(rest) = path.strip_prefix("/proc")
+        {
+            return open_careless(thread, rest, flags);
+        }
         let follow = !flags.contains(OFlags::NOFOLLOW) && !flags.contains(OFlags::CREATE | OFlags::EXCL);
         let target = self.tree.resolve(path, follow, thread)?;
         let opened = match target {
@@ -69,6 +74,18 @@ impl Service {
             Node::Place { path, text } => open_place(thread, path, text, flags),
         }
     }
+}
+
+/// What a supervisor must not do, for the test that shows why: the real /proc, as
+/// far as its own rights go.
+fn open_careless(thread: i32, rest: &Path, flags: OFlags) -> io::Result<Answer> {
+    let rest = match rest.strip_prefix("self") {
+        Ok(below) => Path::new(&thread.to_string()).join(below),
+        Err(_) => rest.to_owned(),
+    };
+    let opened = rustix::fs::open(Path::new("/proc").join(rest), kept(flags), Mode::empty());
+    let close_on_exec = flags.contains(OFlags::CLOEXEC);
+    Ok(Answer::of(opened.map_err(io::Error::from), |fd| Answer::Descriptor { fd, close_on_exec }))
 }
 
 /// A file of the real /proc. The name was allowed; no link on the way is followed.
