@@ -6,6 +6,7 @@ use tar::EntryType;
 
 use crate::support::container::{Container, DOCKER_DEFAULT};
 use crate::support::image::Image;
+use crate::support::seccomp::Profile;
 use crate::support::{Bench, User, plain};
 
 pub fn trials() -> Vec<Trial> {
@@ -18,6 +19,7 @@ pub fn trials() -> Vec<Trial> {
         in_containers("ladder::same_image_as_outside", same_image_as_outside),
         in_containers("ladder::nothing_outlives_a_run", nothing_outlives_a_run),
         in_containers("ladder::a_fork_bomb_ends", a_fork_bomb_ends),
+        in_containers("ladder::without_landlock_the_log_says_so", without_landlock_the_log_says_so),
     ]
 }
 
@@ -38,7 +40,7 @@ fn build(container: &Container, bench: &Bench, flags: &[&str], rung: &str) -> (I
 }
 
 /// One `PASS` or `FAIL` line for each check of a RUN.
-fn checks(lines: &[(&str, &str)]) -> String {
+pub fn checks(lines: &[(&str, &str)]) -> String {
     let mut script = String::from("RUN <<'CHECKS'\n");
     for (name, command) in lines {
         script.push_str(&format!("if ({command}) >/tmp/said 2>&1; then echo PASS {name}; else echo FAIL {name}; cat /tmp/said; fi\n"));
@@ -47,7 +49,7 @@ fn checks(lines: &[(&str, &str)]) -> String {
     script
 }
 
-fn assert_all_pass(said: &str, count: usize) {
+pub fn assert_all_pass(said: &str, count: usize) {
     assert!(!said.contains("| FAIL "), "{said}");
     assert_eq!(said.matches("| PASS ").count(), count, "{said}");
 }
@@ -175,4 +177,18 @@ fn a_fork_bomb_ends(mut bench: Bench) {
     bench.dockerfile("FROM BASE\nRUN bomb() { bomb & bomb & sleep 100; }; bomb\n");
     let run = DOCKER_DEFAULT.build(&bench, &["-t", "bomb"]);
     assert_eq!(run.code, Some(3), "{}", run.stderr);
+}
+
+/// It still builds, and says loudly what is not protected; with Landlock it says
+/// nothing of the kind.
+fn without_landlock_the_log_says_so(mut bench: Bench) {
+    let old = Container { name: "no-landlock", seccomp: Profile::DockerWithoutLandlock, ..DOCKER_DEFAULT };
+    bench.dockerfile("FROM BASE\nRUN true\n");
+    let (_, said) = build(&old, &bench, &["-t", "old"], "chroot");
+    assert!(said.contains("NOT PROTECTED are the builder's files"), "{said}");
+    let doctor = old.run(&bench, &["/bin/coracle", "doctor"]);
+    let said = String::from_utf8_lossy(&doctor.stdout) + doctor.stderr.as_str();
+    assert!(said.contains("NOT PROTECTED"), "{said}");
+    let (_, said) = build(&DOCKER_DEFAULT, &bench, &["-t", "new", "--no-cache"], "chroot");
+    assert!(!said.contains("NOT PROTECTED"), "{said}");
 }

@@ -13,8 +13,10 @@ use nix::libc;
 /// `linux/landlock.h`: ABI 1 has the first 13, 2 REFER, 3 TRUNCATE, 5 IOCTL_DEV.
 const FILE_RIGHTS: [(u32, u64); 4] = [(1, 0x1fff), (2, 1 << 13), (3, 1 << 14), (5, 1 << 15)];
 
-/// Abstract unix sockets and signals (ABI 6).
+/// Abstract unix sockets and signals.
 const SCOPES: u64 = 0b11;
+/// The ABI that brought them, with Linux 6.12.
+pub(super) const SCOPES_SINCE: u32 = 6;
 
 /// `struct landlock_ruleset_attr`.
 #[repr(C)]
@@ -35,7 +37,7 @@ struct PathBeneath {
 /// outside `root`, if there is one, and with `scopes` signals nobody outside.
 /// Needs no_new_privs or CAP_SYS_ADMIN.
 pub(super) fn confine(root: Option<BorrowedFd<'_>>, scopes: bool, abi: u32) -> io::Result<()> {
-    let scoped = if scopes && abi >= 6 { SCOPES } else { 0 };
+    let scoped = if scopes && abi >= SCOPES_SINCE { SCOPES } else { 0 };
     if root.is_none() && scoped == 0 {
         // A ruleset about nothing is refused (ENOMSG).
         return Ok(());

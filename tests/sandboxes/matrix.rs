@@ -326,7 +326,8 @@ fn judge_checks(sandbox: &Sandbox, said: &str) -> Result<(), String> {
         said.lines().filter_map(|line| line.split_once(&mark).map(|(_, rest)| rest)).collect()
     };
     let (passed, failed) = (lines("PASS"), lines("FAIL"));
-    let counted = lines("CHECKED").iter().filter_map(|line| line.rsplit(' ').next()?.parse::<usize>().ok()).sum();
+    let counted =
+        lines("CHECKED").iter().filter_map(|line| line.rsplit(' ').next()?.parse::<usize>().ok()).sum();
     let unknown = failed.iter().filter(|line| !is_gap(sandbox, line)).map(|line| format!("FAIL {line}"));
     let closed = passed.iter().filter(|line| is_gap(sandbox, line));
     let closed = closed.map(|line| format!("no gap any more, take it off the list: {line}"));
