@@ -64,9 +64,13 @@ fn main() -> ExitCode {
 const ENOUGH: usize = 40;
 
 /// What is known to get out: where, which, and why.
-const OPEN: [(&str, &str, &str); 2] =
-    [("podman-default", "list_of_processes", BOUND), ("podman-default", "command_line_of_others", BOUND)];
-const BOUND: &str = "KNOWN HOLE: where /proc is masked the outer one is bound, with its list of processes";
+const OPEN: [(&str, &str, &str); 0] = [];
+
+/// A RUN that was told to execute what carries it, and found no such program: the
+/// supervisor leads to files of the tree alone. That is as good as a refusal.
+fn found_no_carrier(attempt: &Attempt, verdict: &Verdict) -> bool {
+    attempt.name == "change_the_carrier" && verdict.said.contains("NotExecutable")
+}
 
 fn try_all(arguments: &Arguments) -> ExitCode {
     let filter = arguments.filter.clone().unwrap_or_default();
@@ -123,6 +127,7 @@ impl Place {
     fn attempt(&self, attempt: &Attempt) -> Trial {
         let verdict = self.verdict(attempt, false);
         let known = OPEN.iter().find(|(place, name, _)| (*place, *name) == (&*self.name, attempt.name));
+        let refused = verdict.as_ref().is_ok_and(|verdict| found_no_carrier(attempt, verdict));
         Trial::ignorable_test(format!("{}::{}", self.name, attempt.name), move || match verdict {
             Ok(verdict) if known.is_some() && !verdict.signs.is_empty() => {
                 Ok(Completion::ignored_with(known.map_or("", |(.., reason)| reason)))
@@ -131,6 +136,7 @@ impl Place {
             Ok(verdict) if !verdict.signs.is_empty() => {
                 Err(Failed::from(format!("it got out: {:?}\n{}", verdict.signs, verdict.said)))
             }
+            Ok(_) if refused => Ok(Completion::Completed),
             Ok(verdict) if !verdict.made => Err(Failed::from(format!("it was not made:\n{}", verdict.said))),
             Ok(_) => Ok(Completion::Completed),
         })

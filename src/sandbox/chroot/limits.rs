@@ -81,28 +81,39 @@ impl Limits {
         let passed = Arc::new(Mutex::new(None));
         let tell = Arc::clone(&passed);
         thread::Builder::new().name("watch".to_owned()).spawn(move || {
+            let mut measured = Instant::now();
+            let mut took = Duration::ZERO;
             while kill(child, None).is_ok() {
-                let started = Instant::now();
-                if let Some(failure) = self.find(stub) {
+                let mut failure = self.too_many(stub);
+                // Looking at a large directory must not be all that is done.
+                if failure.is_none() && measured.elapsed() >= took * 10 {
+                    measured = Instant::now();
+                    failure = self.too_full();
+                    took = measured.elapsed();
+                }
+                if let Some(failure) = failure {
                     tell.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(failure);
                     // Who is left is met at the next look.
                     let _ = end_all(stub);
                 }
-                // Looking at a large directory must not be all that is done.
-                thread::sleep(LOOK.max(started.elapsed() * 10));
+                thread::sleep(LOOK);
             }
         })?;
         Ok(Watch(passed))
     }
 
-    fn find(&self, stub: Pid) -> Option<Failure> {
+    fn too_many(&self, stub: Pid) -> Option<Failure> {
         // The number of all tasks is one small file; ours are only counted
         // when that has grown.
         let many = tasks().is_ok_and(|now| now > self.tasks.saturating_add(self.most));
-        if many && descendants(stub).is_ok_and(|found| found.len() > self.most) {
-            let kind = FailureKind::TooManyProcesses(self.most);
-            return Some(Failure { kind, action: String::new(), path: PathBuf::new(), errno: 0 });
+        if !many || descendants(stub).is_ok_and(|found| found.len() <= self.most) {
+            return None;
         }
+        let kind = FailureKind::TooManyProcesses(self.most);
+        Some(Failure { kind, action: String::new(), path: PathBuf::new(), errno: 0 })
+    }
+
+    fn too_full(&self) -> Option<Failure> {
         self.sizes.iter().find_map(|(target, directory, size)| {
             let used = used(directory.as_fd(), 0).unwrap_or(0);
             let kind = FailureKind::TmpfsFull { used, size: *size };
