@@ -100,6 +100,12 @@ const HISTORY: &str = "--history";
 /// Makes this program one that looks for changes in a tree, and nothing else.
 const SCAN: &str = "--scan";
 
+/// A switch of this program, such as `CORACLE_SOAK`.
+#[expect(clippy::disallowed_methods, reason = "switches of the test program itself")]
+fn switch(name: &str) -> Option<OsString> {
+    std::env::var_os(name)
+}
+
 fn be_a_builder(how: &str, state: &Path) -> ExitCode {
     let wish = Wish { isolation: Some(Rung::Namespaces), storage: None, state_dir: state.to_owned() };
     sandbox::enter(&wish).expect("it was entered before");
