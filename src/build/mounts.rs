@@ -79,7 +79,12 @@ async fn agent(work: &Work, wanted: &SshMount, own: PathBuf) -> Result<Option<(P
         None => return Ok(None),
     };
     make_directory(&own)?;
-    let access = Access { mode: wanted.mode, owner: Some((wanted.uid, wanted.gid)) };
+    let access = match work.site.sandbox.rung() {
+        // No other owner can be had there, and a socket takes no record of one: it
+        // is root's, and open to whichever user the RUN has become.
+        Rung::Single => Access { mode: wanted.mode | 0o666, owner: None },
+        _ => Access { mode: wanted.mode, owner: Some((wanted.uid, wanted.gid)) },
+    };
     let socket = own.join(SOCKET);
     let served = ssh::serve(agent, &own, SOCKET, access, Arc::clone(&work.site.reporter));
     Ok(Some((socket.clone(), served.map_err(|source| StepError::File { path: socket, source })?)))

@@ -11,7 +11,7 @@ use super::tree::LayersTree;
 use crate::image::{Digest, Hasher};
 use crate::plan::{Mount, Network, RunOp, SecretMount};
 use crate::progress::{Event, Reporter, StepId, Stream};
-use crate::sandbox::{MountSpec, OutputStream, Root, RunSpec, Ulimit};
+use crate::sandbox::{MountSpec, OutputStream, Protections, Root, RunSpec, Ulimit};
 use crate::secret::Secret;
 use crate::ssh::Agent;
 
@@ -95,6 +95,7 @@ pub(super) fn spec(
         scripts: op.scripts.iter().map(|(name, text)| (name.clone(), text.clone().into_bytes())).collect(),
         ulimits: surroundings.ulimits.clone(),
         record_key: None,
+        protections: Protections::default(),
     })
 }
 

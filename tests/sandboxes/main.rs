@@ -17,6 +17,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed, which is what is meant")]
 #![expect(unreachable_pub, reason = "one program: nothing here is seen from outside")]
 
+mod agent;
 mod bundle;
 mod cases;
 mod matrix;

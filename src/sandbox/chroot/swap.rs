@@ -26,6 +26,7 @@ use rustix::fs::{AtFlags, CWD};
 use super::guard::Guard;
 use crate::sandbox::Error;
 use crate::sandbox::mounts::{link, open_path};
+use crate::sandbox::protections::Protections;
 use crate::sandbox::target::{Rooted, Stub, Want, remove_stubs, times};
 
 /// Everything that was swapped for one RUN. Dropped, it is undone too.
@@ -55,6 +56,12 @@ impl Swaps {
         let mut swaps = Self { root: root.to_owned(), aside, rooted: None, done: Vec::new() };
         swaps.rooted = Some(Rooted::open(root)?);
         Ok(swaps)
+    }
+
+    /// For a RUN under these.
+    pub(super) fn under(mut self, protections: Protections) -> Self {
+        self.rooted = self.rooted.take().map(|rooted| rooted.under(protections));
+        self
     }
 
     /// `make` makes something new at the path it is given.

@@ -130,7 +130,8 @@ def _():
 def _():
     descriptor = os.open(".", os.O_TMPFILE | os.O_RDWR, 0o640)
     os.write(descriptor, b"unnamed")
-    os.link(f"/proc/self/fd/{descriptor}", "named", follow_symlinks=True)
+    # os.link() does not pass AT_SYMLINK_FOLLOW on.
+    call("linkat", AT_FDCWD, f"/proc/self/fd/{descriptor}".encode(), AT_FDCWD, b"named", 0x400)
     equal((read("named"), os.stat("named").st_nlink), ("unnamed", 1))
 
 
@@ -242,10 +243,10 @@ def _():
 def _():
     os.mkdir("d")
     here = os.open("d", os.O_RDONLY)
-    for number in range(10_000):
+    for number in range(3_000):
         os.close(os.open(f"file-{number}", os.O_CREAT | os.O_WRONLY, 0o644, dir_fd=here))
-    equal(len(os.listdir("d")), 10_000)
-    equal(sum(1 for _ in os.scandir("d")), 10_000)
+    equal(len(os.listdir("d")), 3_000)
+    equal(sum(1 for _ in os.scandir("d")), 3_000)
     said("rm", "-r", "d")
     fails([errno.ENOENT], os.stat, "d")
 
