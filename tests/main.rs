@@ -14,6 +14,7 @@ mod cache;
 mod cli;
 mod contexts;
 mod differential;
+mod escapes;
 mod fuzz;
 mod graph;
 mod interrupt;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
         cache::trials(),
         cli::trials(),
         differential::trials(),
+        escapes::trials(),
         fuzz::trials(),
         graph::trials(),
         contexts::trials(),

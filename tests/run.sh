@@ -21,7 +21,7 @@ main() {
     part "sandboxes" cargo test --quiet --locked --test sandboxes
     if [ "$(id -u)" = 0 ]; then
         part "sandbox tests, ordinary user" as_ordinary_user sandbox
-        part "integration tests, ordinary user" as_ordinary_user integration --skip architecture
+        part "integration tests, ordinary user" as_ordinary_user integration --skip architecture --skip judge
     fi
     part "doc tests" cargo test --quiet --locked --workspace --doc
     summary

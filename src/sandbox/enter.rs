@@ -21,7 +21,7 @@ use super::refusal::{Attempt, Circumstances, explain};
 use super::scratch::{self, Scratch};
 use super::supervise::{Signals, supervise};
 use super::sys::{self, Side};
-use super::{Error, IdMap, Refusal, Rung, chroot, idmap, mounting};
+use super::{Error, IdMap, Refusal, Rung, chroot, idmap, mounting, raw};
 
 /// What the caller wants.
 #[derive(Clone, Debug)]
@@ -293,7 +293,24 @@ fn entered(rung: Rung, wish: &Wish, report: &Report, around: Circumstances) -> R
 
 /// What `rung` has to do without.
 pub(super) fn shortfalls(rung: Rung, report: &Report, around: Circumstances) -> Vec<Refusal> {
-    report.shortfalls().map(|(attempt, errno)| explain_on(rung, attempt, errno, around)).collect()
+    let tried = report.shortfalls().map(|(attempt, errno)| explain_on(rung, attempt, errno, around));
+    tried.chain(without_scopes(rung)).collect()
+}
+
+/// A RUN mostly shares the network namespace, in which abstract sockets are names.
+fn without_scopes(rung: Rung) -> Option<Refusal> {
+    if sys::landlock_version().is_ok_and(|version| version >= raw::SCOPES_SINCE) {
+        return None;
+    }
+    let cause = "this kernel has no scopes of Landlock: a RUN can connect to abstract unix sockets of the \
+                 network that it shares";
+    Some(Refusal {
+        rung,
+        call: "landlock_create_ruleset(scoped)".to_owned(),
+        errno: libc::EOPNOTSUPP,
+        cause: cause.to_owned(),
+        change: "use a node with Linux 6.12 or later, or `--network=none`".to_owned(),
+    })
 }
 
 /// Why there is no overlayfs.

@@ -15,6 +15,7 @@
 mod expected;
 mod history;
 mod rootfs;
+mod scan;
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -50,6 +51,13 @@ fn main() -> ExitCode {
         let number = |text: &OsString| text.to_str().and_then(|text| text.parse::<u32>().ok());
         let (seed, operations) = (number(seed).expect("a number"), number(operations).expect("a number"));
         print!("{}", history::perform(seed.into(), operations).expect("`/w` can be read"));
+        return ExitCode::SUCCESS;
+    }
+    if let [_, mark, entries, directory] = &arguments[..]
+        && mark == SCAN
+    {
+        let entries = entries.to_str().and_then(|text| text.parse().ok()).expect("a number");
+        println!("{}", scan::perform(entries, Path::new(directory)).expect("the directory is ours"));
         return ExitCode::SUCCESS;
     }
     let again = arguments.get(1).and_then(|argument| {
@@ -88,6 +96,9 @@ const AS_BUILDER: &str = "--as-builder";
 /// Makes this program one that changes files, inside a RUN.
 const HISTORY: &str = "--history";
 
+/// Makes this program one that looks for changes in a tree, and nothing else.
+const SCAN: &str = "--scan";
+
 fn be_a_builder(how: &str, state: &Path) -> ExitCode {
     let wish = Wish { isolation: Some(Rung::Namespaces), storage: None, state_dir: state.to_owned() };
     sandbox::enter(&wish).expect("it was entered before");
@@ -113,9 +124,15 @@ fn trial(name: &str, case: Case, bench: &Arc<Bench>) -> Trial {
     Trial::test(name, run).with_ignored_flag(missing)
 }
 
-/// About entering a namespace, or about this list.
-const NAMESPACES_ONLY: [&str; 4] =
-    ["passes_on_mounts_too", "passes_on_single_too", "ends_as_the_builder_ends", "costs_little"];
+/// About entering a namespace, about no RUN, or about this list.
+const NAMESPACES_ONLY: [&str; 6] = [
+    "passes_on_mounts_too",
+    "passes_on_single_too",
+    "ends_as_the_builder_ends",
+    "costs_little",
+    "scans_in_little_memory",
+    "merges_more_layers_than_overlay_takes",
+];
 
 type Case = fn(&Bench);
 
@@ -136,6 +153,7 @@ const CASES: &[(&str, Case)] = &[
     ("stacks_many_lowers", stacks_many_lowers),
     ("runs_side_by_side", runs_side_by_side),
     ("packs_what_histories_did", rootfs::packs_what_histories_did),
+    ("scans_in_little_memory", scan::scans_in_little_memory),
     ("rejoins_what_overlay_takes_apart", rootfs::rejoins_what_overlay_takes_apart),
     ("merges_more_layers_than_overlay_takes", rootfs::merges_more_layers_than_overlay_takes),
     ("packs_only_what_changed", rootfs::packs_only_what_changed),

@@ -19,6 +19,8 @@ pub enum Profile {
     None,
     /// Docker's and containerd's default.
     Docker,
+    /// The same on a kernel that has no Landlock.
+    DockerWithoutLandlock,
     /// The default of containers-common: podman and buildah.
     Podman,
     /// The same in CRI-O, which refuses unshare(2) besides.
@@ -239,7 +241,8 @@ impl Profile {
         let has = |name: &str| capabilities.iter().any(|capability| capability == name);
         let (default, rules) = match self {
             Self::None => return None,
-            Self::Docker => (EPERM, docker(&has)),
+            Self::Docker => (EPERM, docker(&has, &[])),
+            Self::DockerWithoutLandlock => (EPERM, docker(&has, &LANDLOCK)),
             Self::Podman => (ENOSYS, podman(&has, &[])),
             Self::Crio if has("CAP_SYS_ADMIN") => (ENOSYS, podman(&has, &[])),
             Self::Crio => (ENOSYS, podman(&has, &["unshare"])),
@@ -251,8 +254,11 @@ impl Profile {
     }
 }
 
-fn docker(has: &dyn Fn(&str) -> bool) -> Vec<Value> {
+const LANDLOCK: [&str; 3] = ["landlock_create_ruleset", "landlock_add_rule", "landlock_restrict_self"];
+
+fn docker(has: &dyn Fn(&str) -> bool, absent: &[&'static str]) -> Vec<Value> {
     let mut refused = closed(DOCKER_BY_CAPABILITY, has);
+    refused.extend(absent);
     let either = DOCKER_BY_EITHER.iter().filter(|(opening, _)| !opening.iter().any(|name| has(name)));
     refused.extend(either.map(|(_, call)| *call));
     refused.extend(DOCKER_NEVER);
@@ -265,6 +271,9 @@ fn docker(has: &dyn Fn(&str) -> bool) -> Vec<Value> {
         ));
         // clone3 keeps its flags in memory, where a filter cannot look.
         rules.push(refuse(&["clone3"], ENOSYS));
+    }
+    if !absent.is_empty() {
+        rules.push(refuse(absent, ENOSYS));
     }
     refused.extend(["personality", "socket"]);
     rules.extend(personalities());

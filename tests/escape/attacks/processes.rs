@@ -150,7 +150,7 @@ pub fn outrun(_: &Target) -> Done {
             let started = std::time::Instant::now();
             let mut hops = 0_u32;
             while started.elapsed() < Duration::from_secs(3) {
-                if hops % 64 == 0 {
+                if hops % 8 == 0 {
                     let _ = alive.write_at(format!("{:?}", started.elapsed()).as_bytes(), 0);
                 }
                 hops += 1;
