@@ -8,7 +8,7 @@ use super::op::{Op, Stage, StageBase, StageId, Step};
 use super::options::{Bases, Options};
 use super::report::Report;
 use super::scope::{Expander, Variables};
-use super::{check, history, metadata, source};
+use super::{check, history, metadata, path, source};
 use crate::dockerfile::{InstructionKind, Span};
 use crate::image::{ImageConfig, Platform};
 
@@ -127,8 +127,8 @@ impl Draft {
             self.variables.set("PATH", DEFAULT_PATH);
         }
         let directory = &mut self.config.config.working_dir;
-        if !directory.is_empty() {
-            *directory = super::path::join("/", directory);
+        if !directory.is_empty() && !directory.starts_with('/') {
+            *directory = path::join("/", directory);
         }
     }
 
@@ -154,11 +154,8 @@ impl Draft {
     }
 
     /// Where the next instruction works.
-    pub(super) fn directory(&self) -> &str {
-        match self.config.config.working_dir.as_str() {
-            "" => "/",
-            directory => directory,
-        }
+    pub(super) fn directory(&self) -> String {
+        path::join("/", &self.config.config.working_dir)
     }
 
     pub(super) fn expander<'a>(&'a self, site: Site<'_>, report: &'a mut Report) -> Expander<'a> {

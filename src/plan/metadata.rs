@@ -167,10 +167,12 @@ fn workdir(draft: &mut Draft, site: Site<'_>, word: &Word, report: &mut Report) 
         check::relative_workdir(report, word.span, &wanted);
     }
     draft.workdir_set = true;
-    let path = path::join(draft.directory(), &wanted);
-    draft.config.config.working_dir.clone_from(&path);
-    let created_by = format!("WORKDIR {path}");
-    if path == "/" {
+    let path = path::join(&draft.directory(), &wanted);
+    // BuildKit keeps an absolute one as it is written, a slash at its end too.
+    let shown = if wanted.starts_with('/') { wanted } else { path.clone() };
+    let created_by = format!("WORKDIR {shown}");
+    draft.config.config.working_dir.clone_from(&shown);
+    if shown == "/" {
         draft.record(site, created_by);
     } else {
         let user = draft.config.config.user.clone();

@@ -32,7 +32,7 @@ pub(super) fn run(
         hidden_env: hidden(site.options, draft),
         argv,
         env,
-        cwd: draft.directory().to_owned(),
+        cwd: draft.directory(),
         user: draft.config.config.user.clone(),
         mounts,
         network: network?,
@@ -150,7 +150,7 @@ fn mounts(draft: &Draft, site: Site<'_>, words: &[Word], report: &mut Report) ->
             }
         };
         let mut expander = draft.expander(site, report);
-        match mount::read(word, &mut expander, draft.directory(), source, namespace) {
+        match mount::read(word, &mut expander, &draft.directory(), source, namespace) {
             Some(read) => {
                 mounts.extend(read.mount);
                 secret_env.extend(read.secret_env);

@@ -28,6 +28,8 @@ mod upper;
 mod walk;
 
 use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -97,7 +99,22 @@ impl Rootfs {
                 Storing::Plain { snapshot: Snapshot::of(&root, scratch)? }
             }
         };
-        Ok(Self { before, scratch: scratch.to_owned(), key: key.clone(), kind })
+        let rootfs = Self { before, scratch: scratch.to_owned(), key: key.clone(), kind };
+        rootfs.make_mount_points()?;
+        Ok(rootfs)
+    }
+
+    /// What runc makes in every container's tree, and BuildKit leaves in the
+    /// layer: only a base of a few files has them not.
+    fn make_mount_points(&self) -> Result<(), Error> {
+        let tree = self.scratch.join(if matches!(self.kind, Storing::Plain { .. }) { ROOT } else { UPPER });
+        for name in MOUNT_POINTS.iter().filter(|name| self.before.get(Path::new(name)).is_none()) {
+            let path = tree.join(name);
+            let made = fs::create_dir(&path)
+                .and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(0o755)));
+            made.map_err(Error::write(&path))?;
+        }
+        Ok(())
     }
 
     /// What the sandbox makes `/` of. On overlay for one RUN only.
@@ -152,6 +169,9 @@ impl Rootfs {
         }
     }
 }
+
+/// Where every RUN finds something that is not of its image.
+const MOUNT_POINTS: [&str; 3] = ["dev", "proc", "sys"];
 
 /// Names below the scratch directory.
 const UPPER: &str = "upper";

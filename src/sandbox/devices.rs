@@ -124,7 +124,10 @@ fn mount_dev(rooted: &mut Rooted) -> io::Result<OwnedFd> {
         fs::File::create(inside.join(name))?;
         mounts::bind(&node, &open_path(&inside.join(name))?)?;
     }
-    for (name, target) in LINKS {
+    // Many kernels have no /proc/kcore: then runc makes no link to it either.
+    for (name, target) in
+        LINKS.into_iter().filter(|(name, target)| *name != "core" || Path::new(target).exists())
+    {
         symlink(target, inside.join(name))?;
     }
     mount_below(&inside, "shm", "tmpfs", INERT, &["mode=1777,size=65536k"])?;

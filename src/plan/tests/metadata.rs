@@ -14,7 +14,7 @@ fn history(line: &str, expected: &str) {
 fn inherited_from_the_base() {
     for (field, expected) in [
         ("User", r#""app""#),
-        ("WorkingDir", r#""/srv""#),
+        ("WorkingDir", r#""/srv/""#),
         ("Entrypoint", r#"["/e"]"#),
         ("Cmd", r#"["c"]"#),
         ("Labels", r#"{"ci":"base","from":"base"}"#),
@@ -125,11 +125,14 @@ fn directories_users_and_signals() {
         |lines: &str, expected: &str| config(&format!("FROM bare\n{lines}"), "WorkingDir", expected);
     directory("WORKDIR /a\nWORKDIR b\nWORKDIR ../c/./d/", r#""/a/c/d""#);
     directory("WORKDIR a", r#""/a""#);
+    directory("WORKDIR /a/", r#""/a/""#);
+    directory("WORKDIR /a/\nWORKDIR b/", r#""/a/b""#);
     directory("WORKDIR ../../..", r#""/""#);
     directory("WORKDIR /a b", r#""/a b""#);
     config("FROM app\nWORKDIR x", "WorkingDir", r#""/srv/x""#);
     Case::default().last("FROM bare\nUSER 1:2\nWORKDIR /w", "WORKDIR /w user=1:2");
-    history("WORKDIR /a/../b", "+ WORKDIR /b");
+    history("WORKDIR /a/../b/", "+ WORKDIR /a/../b/");
+    history("WORKDIR a/../b/", "+ WORKDIR /b");
     history("WORKDIR /", "WORKDIR /");
     history("USER a:b", "USER a:b");
     history("VOLUME /a /b", "VOLUME [/a /b]");
