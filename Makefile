@@ -13,9 +13,9 @@ SHELL := /bin/bash
 PACKAGES := build-essential ca-certificates git python3 \
 	uidmap busybox-static mmdebstrap debootstrap debian-archive-keyring \
 	docker-registry apache2-utils skopeo umoci podman runc crun
-BENCH_PACKAGES := buildah
+BENCH_PACKAGES := buildah proot
 
-.PHONY: help setup setup-bench build demo test soak bench readme clean
+.PHONY: help setup setup-bench pool build demo test soak bench readme clean
 
 help: ## Show the targets
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -26,6 +26,9 @@ setup: ## Install the packages that demo and test need
 setup-bench: setup
 	@./ci-examples/setup.sh $(BENCH_PACKAGES)
 
+pool: setup ## Download the packages that the sandbox tests install; CORACLE_POOL: where
+	@./tests/sandboxes/pool.sh
+
 build: ## Build the release binaries
 	cargo build --release --locked --workspace
 
@@ -35,12 +38,17 @@ demo: setup ## Build a real image, push it to a real registry, look at it
 test: setup ## Everything CI runs
 	@./tests/run.sh
 
-soak: setup-bench ## A 2 GiB layer within 150 MiB of memory, buildah's results, fuzzing; writes bench/results
+soak: setup-bench ## A 2 GiB layer within 150 MiB of memory, the peers' results, fuzzing, file histories, every sandbox; writes bench/results
 	@./bench/run.sh --soak
 	@./bench/language.sh
+	@./bench/changes.sh --soak
+	@./bench/sandboxes.sh
+	@./bench/overhead.sh
 
-bench: setup-bench ## Side by side with buildah; BENCH_WORKLOADS=tiny,stages picks some
+bench: setup-bench ## Side by side with buildah, and what isolation costs; BENCH_WORKLOADS=tiny,stages picks some
 	@./bench/run.sh
+	@./bench/changes.sh
+	@if [ "$$(id -u)" = 0 ]; then ./bench/overhead.sh; fi
 
 readme: ## Write the settings table into README.md
 	cargo build --quiet --locked --workspace

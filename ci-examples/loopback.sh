@@ -33,6 +33,17 @@ oci_blob() {
     printf %s "$hex"
 }
 
+# debian_sources: the files with this machine's sources of Debian 12. Other
+# vendors' need keys that a new root does not have.
+debian_sources() {
+    local file
+    for file in /etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources; do
+        if [ -s "$file" ] && grep -q '^[^#].*bookworm' "$file" && grep -q debian "$file"; then
+            printf '%s\n' "$file"
+        fi
+    done
+}
+
 # debian_tar OUT.tar: a minimal Debian 12 root file system from Debian packages,
 # with the package sources and apt settings of this machine in it, so that
 # `apt-get update` works in a RUN wherever it works here.
@@ -46,10 +57,7 @@ debian_tar() {
             *) cat "$file" >>"$work/apt.conf"; echo >>"$work/apt.conf" ;;
         esac
     done
-    for file in /etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources; do
-        # Other vendors' sources need keys that the new root does not have.
-        if [ -s "$file" ] && grep -q '^[^#].*bookworm' "$file" && grep -q debian "$file"; then sources+=("$file"); fi
-    done
+    mapfile -t sources < <(debian_sources)
     if command -v mmdebstrap >/dev/null && mmdebstrap_unshare "$out" "$work" "${sources[@]}"; then
         rm -rf "$work"
         return 0

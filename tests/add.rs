@@ -29,6 +29,8 @@ pub fn trials() -> Vec<Trial> {
     trials.extend(as_everyone("add::repositories", repositories));
     trials.push(as_caller("add::submodules", submodules));
     trials.push(as_caller("add::repositories_that_fail", repositories_that_fail));
+    trials.extend(as_everyone("add::queries", queries));
+    trials.push(as_caller("add::tokens_open_repositories", tokens_open_repositories));
     trials
 }
 
@@ -175,7 +177,10 @@ fn downloads_that_fail(mut bench: Bench) {
     let said = bench.fails(&["-t", "no"], 3, "404");
     assert!(said.contains("Dockerfile:2") && said.contains(&format!("{at}/none")), "{said}");
     bench.dockerfile(&format!("FROM scratch\nADD --checksum=sha256:{} {at}/file /\n", "0".repeat(64)));
-    bench.fails(&["-t", "no"], 3, "another checksum");
+    let said = bench.fails(&["-t", "no"], 3, "another checksum");
+    // Both are named: what was promised, and what came.
+    assert!(said.contains(&format!("sha256:{}", "0".repeat(64))), "{said}");
+    assert!(said.contains(&coracle::image::Digest::of("hello").to_string()), "{said}");
     bench.dockerfile(&format!("FROM scratch\nADD --checksum=sha512:{} {at}/file /\n", "0".repeat(128)));
     bench.fails(&["-t", "no"], 3, "another checksum");
 }
@@ -197,7 +202,9 @@ fn secrets_open_servers(mut bench: Bench) {
     bench.env("TOKEN", "t0ken");
     bench.dockerfile(&format!("FROM scratch\nADD {}/file /file\n", web.address()));
     bench.fails(&["-t", "no"], 3, "401");
-    let image = bench.build(&["-t", "yes", "--secret", "id=HTTP_AUTH_TOKEN_127.0.0.1,env=TOKEN"]);
+    bench.env("OTHER", "swordfish");
+    let both = ["-t", "yes", "--secret", "id=HTTP_AUTH_HEADER_127.0.0.1,env=OTHER"];
+    let image = bench.build(&[&both[..], &["--secret", "id=HTTP_AUTH_TOKEN_127.0.0.1,env=TOKEN"]].concat());
     assert_eq!(image.text("file"), "x");
 }
 
@@ -319,6 +326,117 @@ fn submodules(mut bench: Bench) {
     assert_eq!(image.text("with/lib/code"), "c");
     let tree = image.tree();
     assert!(!tree.contains_key("with/lib/.git") && !tree.contains_key("without/lib/code"));
+}
+
+/// What a query can say (BuildKit's dfgitutil).
+fn queries(mut bench: Bench) {
+    let repository = Repository::start();
+    let first = repository.commit("sub/file", "one");
+    repository.git(&["tag", "v1"]);
+    repository.commit("sub/file", "two");
+    let at = repository.address();
+    let time: u64 = repository.git(&["show", "-s", "--format=%ct", "v1"]).trim().parse().unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    bench.dockerfile(&format!(
+        "FROM scratch\nADD {at}?tag=v1&mtime=commit /time/\nADD {at}?branch=main&subdir=sub /branch/\n\
+         ADD {at}?subdir=sub#v1 /both/\nADD {at}?ref=main&commit={first}&fetch-by-commit=true /fixed/\n\
+         ADD {at}?ref=v1&checksum={first}&keep-git-dir=1 /kept/\n"
+    ));
+    let image = bench.build(&["-t", "queries"]);
+    assert_eq!(image.text("time/sub/file"), "one");
+    assert_eq!(image.entry("time/sub/file").mtime, time);
+    assert_eq!(image.text("branch/file"), "two");
+    assert!(image.entry("branch/file").mtime > time);
+    assert_eq!(image.text("both/file"), "one");
+    // The branch has moved on; the commit is what was asked for.
+    assert_eq!(image.text("fixed/sub/file"), "one");
+    assert!(image.tree().contains_key("kept/.git/HEAD"));
+    for (query, part) in [
+        (format!("ref=main&checksum={first}"), "another commit"),
+        ("ref=main&fetch-by-commit=true".to_owned(), "`fetch-by-commit` needs"),
+        ("mtime=now".to_owned(), "neither `commit` nor `checkout`"),
+        ("ref=a&ref=b".to_owned(), "twice"),
+    ] {
+        bench.dockerfile(&format!("FROM scratch\nADD {at}?{query} /\n"));
+        bench.fails(&["-t", "no"], 3, part);
+    }
+}
+
+/// A server that wants a token gets it, from the secret of its name first, and
+/// no command line, output or state ever holds it.
+fn tokens_open_repositories(mut bench: Bench) {
+    use base64::Engine as _;
+    const TOKEN: &str = "swordfish-for-git-4714";
+    let repository = Repository::start();
+    repository.commit("file", "x");
+    let bare = bench.path("bare.git");
+    let source = repository.directory.path().join("app.git").display().to_string();
+    git(&bench.path(""), &["clone", "-q", "--bare", &source, "bare.git"]);
+    git(&bare, &["update-server-info"]);
+    let encoded = base64::engine::general_purpose::STANDARD.encode(format!("x-access-token:{TOKEN}"));
+    let mut pages = Vec::new();
+    for path in files(&bare) {
+        let name = format!("/app.git/{}", path.strip_prefix(&bare).unwrap().display());
+        pages.push((name, Page::new(fs::read(path).unwrap()).authorization(&format!("basic {encoded}"))));
+    }
+    let pages: Vec<(&str, Page)> = pages.iter().map(|(name, page)| (name.as_str(), page.clone())).collect();
+    let web = Web::start(&pages);
+    // Every command line of git is written down.
+    let wrapper = bench.path("bin");
+    fs::create_dir(&wrapper).unwrap();
+    let real = which_git();
+    let log = bench.path("arguments");
+    let script = format!("#!/bin/sh\necho \"$@\" >> {}\nexec {real} \"$@\"\n", log.display());
+    fs::write(wrapper.join("git"), script).unwrap();
+    let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    fs::set_permissions(wrapper.join("git"), executable).unwrap();
+    bench.env("PATH", &format!("{}:/usr/local/bin:/usr/bin:/bin", wrapper.display()));
+    bench.env("TOKEN", TOKEN);
+    bench.env("WRONG", "swordfish-that-is-wrong");
+    bench.env("HEADER", &format!("basic {encoded}"));
+    bench.dockerfile(&format!("FROM scratch\nADD {}/app.git /\n", web.address()));
+    bench.fails(&["-t", "no"], 3, "git cannot");
+    let host = web.address().replace("http://", "");
+    let of_host = format!("id=GIT_AUTH_TOKEN.{host},env=TOKEN");
+    let header_of_host = format!("id=GIT_AUTH_HEADER.{host},env=HEADER");
+    for secrets in [
+        &["id=GIT_AUTH_TOKEN,env=TOKEN"][..],
+        &["id=GIT_AUTH_HEADER,env=HEADER"],
+        &[of_host.as_str(), "id=GIT_AUTH_HEADER,env=WRONG", "id=GIT_AUTH_TOKEN,env=WRONG"],
+        &[header_of_host.as_str(), "id=GIT_AUTH_TOKEN,env=WRONG"],
+    ] {
+        let mut flags = vec!["-t", "yes", "--no-cache"];
+        flags.extend(secrets.iter().flat_map(|secret| ["--secret", secret]));
+        let run = bench.try_build(&flags);
+        assert_eq!(run.code, Some(0), "{secrets:?}: {}", run.stderr);
+        assert_eq!(bench.image(&run.digest()).text("file"), "x");
+        assert!(!run.stderr.contains(TOKEN) && !run.stderr.contains(&encoded), "{}", run.stderr);
+    }
+    let said = fs::read_to_string(&log).unwrap();
+    assert!(said.contains("ls-remote") && !said.contains(&encoded) && !said.contains("swordfish"), "{said}");
+    for path in files(&bench.state()) {
+        let bytes = fs::read(&path).unwrap();
+        let holds = |text: &str| bytes.windows(text.len()).any(|part| part == text.as_bytes());
+        assert!(!holds(TOKEN) && !holds(&encoded), "{}", path.display());
+    }
+}
+
+fn which_git() -> String {
+    let found =
+        ["/usr/local/bin/git", "/usr/bin/git", "/bin/git"].into_iter().find(|path| Path::new(path).is_file());
+    found.expect("git is installed (make setup)").to_owned()
+}
+
+fn files(root: &Path) -> Vec<std::path::PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(root).unwrap().flatten() {
+        match entry.file_type().unwrap() {
+            kind if kind.is_dir() => found.extend(files(&entry.path())),
+            kind if kind.is_file() => found.push(entry.path()),
+            _ => {}
+        }
+    }
+    found
 }
 
 fn repositories_that_fail(mut bench: Bench) {

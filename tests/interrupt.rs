@@ -16,7 +16,36 @@ use crate::support::{Bench, as_everyone};
 pub fn trials() -> Vec<Trial> {
     let mut trials = as_everyone("interrupt::sigterm_in_a_run", sigterm_in_a_run);
     trials.extend(as_everyone("interrupt::kill_is_swept_by_the_next_start", kill_is_swept_by_the_next_start));
+    trials.extend(as_everyone("interrupt::sigterm_while_hashing", sigterm_while_hashing));
+    // The rung needs real root.
+    let of_root = |trial: &Trial| trial.name().ends_with("as_root");
+    trials.extend(
+        as_everyone("interrupt::kill_loses_no_cache", kill_loses_no_cache).into_iter().filter(of_root),
+    );
     trials
+}
+
+/// Nothing has run yet when the context is read, which may take long: here it is
+/// a file of holes that would take minutes.
+fn sigterm_while_hashing(mut bench: Bench) {
+    bench.file("big", "");
+    fs::File::options().write(true).open(bench.path("context/big")).unwrap().set_len(1 << 38).unwrap();
+    bench.dockerfile("FROM scratch\nCOPY big /\n");
+    let mut child = bench.command(&["build", "--progress", "plain", "-t", "x", "context"]).spawn().unwrap();
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    let mut said = String::new();
+    // Its first words; then it soon reads.
+    stderr.read_line(&mut said).unwrap();
+    std::thread::sleep(Duration::from_millis(700));
+    assert!(child.try_wait().unwrap().is_none(), "it ended before it was told");
+    let told = Instant::now();
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    let status = child.wait().unwrap();
+    assert!(told.elapsed() < Duration::from_secs(3), "it took {:?}", told.elapsed());
+    stderr.read_to_string(&mut said).unwrap();
+    assert_eq!(status.code(), Some(1), "{said}");
+    assert!(said.contains("the build was interrupted"), "{said}");
+    bench.assert_clean();
 }
 
 /// A build that is running, ended when the test is.
@@ -62,12 +91,33 @@ fn kill_is_swept_by_the_next_start(bench: Bench) {
     bench.build(&["-t", "after"]);
 }
 
+/// On the rung `chroot` a cache lies in the tree of the RUN while it is used.
+fn kill_loses_no_cache(mut bench: Bench) {
+    bench.env("CORACLE_ISOLATION", "chroot");
+    let caches = "--mount=type=cache,target=/c --mount=type=cache,target=/c/inner";
+    let fill = "echo outer > /c/file && echo inner > /c/inner/file";
+    let (mut bench, mut build) = Running::start_with(bench, &format!("{caches} {fill} && "));
+    build.wait_for_sleep();
+    kill_process_group(build.pid(), Signal::KILL).unwrap();
+    build.child.wait().unwrap();
+    bench.dockerfile(&format!("FROM BASE\nRUN {caches} cat /c/file /c/inner/file > /found\n"));
+    assert_eq!(bench.build(&["-t", "after"]).text("found"), "outer\ninner\n");
+    let mounts = fs::read_dir(bench.state().join("mounts")).unwrap();
+    let names: Vec<_> = mounts.flatten().map(|entry| entry.file_name().into_string().unwrap()).collect();
+    assert!(!names.iter().any(|name| name.ends_with(".lent")), "{names:?}");
+}
+
 impl Running {
     /// Starts a build in a process group of its own and waits for its RUN.
-    fn start(mut bench: Bench) -> (Bench, Self) {
+    fn start(bench: Bench) -> (Bench, Self) {
+        Self::start_with(bench, "")
+    }
+
+    /// With something before the command.
+    fn start_with(mut bench: Bench, before: &str) -> (Bench, Self) {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let mark = format!("{}", 10_000_000 + std::process::id() * 16 + NEXT.fetch_add(1, Ordering::Relaxed));
-        bench.dockerfile(&format!("FROM BASE\nRUN echo is-running && sleep {mark}\n"));
+        bench.dockerfile(&format!("FROM BASE\nRUN {before}echo is-running && sleep {mark}\n"));
         let mut command = bench.command(&["build", "--progress", "plain", "-t", "x", "context"]);
         let mut child = command.process_group(0).spawn().unwrap();
         let stderr = BufReader::new(child.stderr.take().unwrap());

@@ -14,6 +14,7 @@ mod cache;
 mod cli;
 mod contexts;
 mod differential;
+mod escapes;
 mod fuzz;
 mod graph;
 mod interrupt;
@@ -22,6 +23,7 @@ mod ladder;
 mod push;
 mod reproducible;
 mod secrets;
+mod single;
 mod ssh;
 mod support;
 
@@ -40,6 +42,7 @@ fn main() -> ExitCode {
         cache::trials(),
         cli::trials(),
         differential::trials(),
+        escapes::trials(),
         fuzz::trials(),
         graph::trials(),
         contexts::trials(),
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
         push::trials(),
         reproducible::trials(),
         secrets::trials(),
+        single::trials(),
         ssh::trials(),
     ]
     .into_iter()

@@ -8,6 +8,8 @@ pub fn trials() -> Vec<Trial> {
     let mut trials = as_everyone("push::three_tags_one_upload", three_tags_one_upload);
     trials.push(as_caller("push::output_registry_is_push", output_registry_is_push));
     trials.push(as_caller("push::pushed_image_is_a_base", pushed_image_is_a_base));
+    let leaves = a_pushed_name_leaves_the_older_image;
+    trials.push(as_caller("push::a_pushed_name_leaves_the_older_image", leaves));
     trials
 }
 
@@ -25,6 +27,19 @@ fn three_tags_one_upload(mut bench: Bench) {
     // The base's layer is mounted from its repository; the COPY's layer and the
     // config are uploaded, once for three tags.
     assert_eq!(server.uploads("team/app"), 2);
+}
+
+/// What stays on this machine is not complete then, so the name is not listed:
+/// neither with that image nor with the one it stood for before.
+fn a_pushed_name_leaves_the_older_image(mut bench: Bench) {
+    let name = format!("{}/team/app:1", bench.server().host());
+    bench.dockerfile("FROM scratch\nCOPY Dockerfile /d\n");
+    bench.build(&["-t", &name]);
+    let listed = |bench: &Bench| String::from_utf8(bench.coracle(&["images"]).stdout).unwrap();
+    assert!(listed(&bench).contains("team/app"), "{}", listed(&bench));
+    bench.dockerfile("FROM BASE\nENV A=1\n");
+    bench.build(&["-t", &name, "--push"]);
+    assert!(!listed(&bench).contains("team/app"), "{}", listed(&bench));
 }
 
 fn output_registry_is_push(mut bench: Bench) {

@@ -1,12 +1,14 @@
 //! Which images the Dockerfile stands on: asked for side by side, and again
 //! while ONBUILD triggers of one name another.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::error::Error;
 use super::material::{Chain, ChainLayer};
 use crate::image::{ImageConfig, Layer, Platform, Reference};
+use crate::net;
 use crate::plan::{self, BaseImage, BuildPlan, Options, PlanError};
 use crate::progress::Reporter;
 use crate::registry::{self, Resolved};
@@ -29,8 +31,12 @@ impl Bases {
         self.chains.get(key).cloned().unwrap_or_default()
     }
 
-    fn add(&mut self, key: Key, resolved: Resolved) -> Result<(), Error> {
-        let (config, chain) = unpack_resolved(&key.0, &resolved)?;
+    fn add(&mut self, key: Key, resolved: Resolved, is_here: bool) -> Result<(), Error> {
+        let (config, mut chain) = unpack_resolved(&key.0, &resolved)?;
+        if is_here {
+            // No registry has its layers; the store does.
+            chain.0.iter_mut().for_each(|layer| layer.origin = None);
+        }
         self.configs.insert(key.clone(), BaseImage { digest: resolved.digest, config });
         self.chains.insert(key, chain);
         Ok(())
@@ -67,6 +73,7 @@ pub(super) async fn plan(
     dockerfile: &Dockerfile,
     options: &Options,
     client: &registry::Client,
+    layouts: &BTreeMap<Reference, Resolved>,
     reporter: &Arc<dyn Reporter>,
 ) -> Result<(BuildPlan, Bases), Error> {
     let mut bases = Bases::default();
@@ -78,10 +85,16 @@ pub(super) async fn plan(
         if missing.is_empty() {
             break;
         }
+        let (here, missing): (Vec<Key>, Vec<Key>) =
+            missing.into_iter().partition(|key| layouts.contains_key(&key.0));
+        for key in here {
+            let resolved = layouts[&key.0].clone();
+            bases.add(key, resolved, true)?;
+        }
         let place = |key: &Key| outline.places.get(key).map(|span| asking_line(&key.0, *span, dockerfile));
         for (key, resolved) in resolve_all(missing, client, &place).await? {
             reporter.info(format!("{} is {}", key.0, resolved.digest));
-            bases.add(key, resolved)?;
+            bases.add(key, resolved, false)?;
         }
     }
     let (plan, warnings) = plan::resolve(dockerfile, options, &bases.configs)
@@ -99,6 +112,45 @@ fn asking_line(reference: &Reference, span: Span, dockerfile: &Dockerfile) -> St
         false => error.with_hint("no earlier stage has this name, so that an image was looked for"),
     };
     error.render(&dockerfile.source)
+}
+
+/// The configs that a check of the Dockerfile asks for. An image that cannot be had
+/// is left out: what rests on it is not judged then.
+///
+/// # Errors
+/// When a proxy address or a certificate of `net` cannot be used.
+pub async fn configs_to_check(
+    dockerfile: &Dockerfile,
+    options: &Options,
+    net: net::Options,
+    credentials: registry::Credentials,
+    reporter: Arc<dyn Reporter>,
+) -> Result<plan::Bases, Error> {
+    // Nothing passes through: only configs are read.
+    let settings = registry::Options { net, ..registry::Options::new(PathBuf::new()) };
+    let client =
+        registry::Client::new(settings, credentials, Arc::clone(&reporter)).map_err(Error::Registry)?;
+    let mut known = plan::Bases::new();
+    let mut asked = BTreeSet::new();
+    loop {
+        let wanted = plan::images_to_check(dockerfile, options, &known);
+        let new: BTreeSet<Key> = wanted.into_iter().filter(|key| asked.insert(key.clone())).collect();
+        if new.is_empty() {
+            return Ok(known);
+        }
+        let ask = |key: Key| {
+            let client = &client;
+            async move { (client.resolve(&key.0, &key.1).await, key) }
+        };
+        for (answer, key) in futures_util::future::join_all(new.into_iter().map(ask)).await {
+            let config = answer.map(|found| (found.digest, ImageConfig::parse(&found.config)));
+            match config {
+                Ok((digest, Ok(config))) => drop(known.insert(key, BaseImage { digest, config })),
+                Ok((_, Err(error))) => reporter.warn(format!("{} is not looked into: {error}", key.0)),
+                Err(error) => reporter.warn(format!("{} is not looked into: {error}", key.0)),
+            }
+        }
+    }
 }
 
 async fn resolve_all(

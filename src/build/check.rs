@@ -1,6 +1,6 @@
 //! The build check that needs the context: a COPY of what the ignore file hides.
 
-use crate::context::{Ignore, has_wildcard};
+use crate::context::Ignore;
 use crate::dockerfile::{Checks, Diagnostic};
 use crate::plan::ContextSource;
 
@@ -18,7 +18,8 @@ fn finding(ignore: &Ignore, source: &ContextSource) -> Option<Diagnostic> {
         .components()
         .filter(|part| matches!(part, std::path::Component::Normal(_)))
         .collect();
-    if path.as_os_str().is_empty() || has_wildcard(&source.path) {
+    // As in BuildKit a pattern is looked at as a name, and exceptions make it too hard to say.
+    if path.as_os_str().is_empty() || ignore.has_exceptions() {
         return None;
     }
     let hidden = ignore.excluded_by(&path)?;
@@ -34,19 +35,23 @@ mod tests {
 
     #[test]
     fn hidden_sources_are_named_where_that_is_wanted() {
-        let ignore = Ignore::parse(b"secret\n*.log\n!keep.log\n").unwrap();
-        let check = |checks: &str, path: &str, expected: Option<Severity>| {
+        let check_with = |ignore: &[u8], checks: &str, path: &str, expected: Option<Severity>| {
+            let ignore = Ignore::parse(ignore).unwrap();
             let source = ContextSource { path: path.to_owned(), span: Span::default() };
             let found = ignored_sources(&Checks::parse(checks).unwrap(), &ignore, &[source]);
             assert_eq!(found.first().map(|found| found.severity), expected, "{checks} {path}");
+        };
+        let check = |checks: &str, path: &str, expected: Option<Severity>| {
+            check_with(b"secret\n*.log\n", checks, path, expected);
         };
         let on = "experimental=all";
         check("", "secret", None);
         check(on, "secret", Some(Severity::Warning));
         check(on, "/secret/key", Some(Severity::Warning));
         check(on, "./a.log", Some(Severity::Warning));
-        check(on, "keep.log", None);
-        check(on, "*.log", None);
+        check(on, "keep.md", None);
+        check(on, "*.log", Some(Severity::Warning));
+        check_with(b"secret\n!secret/x\n", on, "secret", None);
         check(on, ".", None);
         check("experimental=CopyIgnoredFile;error=true", "secret", Some(Severity::Error));
     }

@@ -5,20 +5,24 @@
 //! links out of it. Its ignore file is not used, as in BuildKit: nothing is left
 //! to be spared.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::error::{Error, StepError};
+use super::layout::Layout;
 use super::material::blocking;
 use super::request::{BuildRequest, ContextSource, DockerfileSource};
 use super::source::DOCKERFILE_LIMIT;
 use crate::fetch::{self, Fetcher, Location};
+use crate::image::{Platform, Reference};
 use crate::layer::{self, UnpackOptions};
 use crate::metadata;
 use crate::plan::NamedContext;
+use crate::registry::Resolved;
 use crate::store::Store;
 
 /// Which contexts of a request are not the user's own directories.
@@ -26,14 +30,18 @@ use crate::store::Store;
 pub(super) struct Foreign {
     pub(super) main: bool,
     pub(super) named: BTreeSet<String>,
+    /// Images that came from a layout, by the references that stand for them.
+    pub(super) layouts: BTreeMap<Reference, Resolved>,
 }
 
 /// Where contexts come from and go to.
 pub(super) struct Contexts<'a> {
     pub(super) fetcher: &'a Fetcher,
-    pub(super) store: &'a Store,
+    pub(super) store: &'a Arc<Store>,
     /// The build directory.
     pub(super) unfinished: &'a Path,
+    /// What layouts are looked through for.
+    pub(super) platform: Platform,
 }
 
 /// What a context turned out to be.
@@ -46,11 +54,20 @@ impl Contexts<'_> {
     /// Replaces every context of `request` that is no directory.
     pub(super) async fn gather(&self, request: &mut BuildRequest) -> Result<Foreign, Error> {
         let mut foreign = Foreign::default();
+        if let DockerfileSource::Remote(url) = &request.dockerfile {
+            request.dockerfile = DockerfileSource::Text(self.dockerfile(url).await?);
+        }
         if let Some(found) = self.main(&request.context).await? {
             foreign.main = true;
             settle(request, found)?;
         }
         for (name, context) in &mut request.named_contexts {
+            if let NamedContext::OciLayout(address) = context {
+                let (reference, resolved) = self.layout(name, address).await?;
+                *context = NamedContext::Image(reference.clone());
+                foreign.layouts.insert(reference, resolved);
+                continue;
+            }
             let NamedContext::Other(text) = context else { continue };
             match self.remote(text, Some(name)).await? {
                 Found::Directory(directory) => *context = NamedContext::Directory(directory),
@@ -102,6 +119,35 @@ impl Contexts<'_> {
                 self.open(&self.store.blob_path(&file.digest), &file.name).await
             }
         }
+    }
+
+    /// A Dockerfile from an HTTP server, whatever the context is.
+    async fn dockerfile(&self, url: &str) -> Result<Vec<u8>, Error> {
+        let wrong = || Error::Unsupported(format!("the Dockerfile `{url}` is no HTTP address"));
+        let failed = |source: fetch::Error| Error::FetchDockerfile(Box::new(source));
+        let location = Location::of_context(url).ok_or_else(wrong)?.map_err(|error| failed(error.into()))?;
+        let Location::Http(url) = location else { return Err(wrong()) };
+        let file = self.fetcher.download(&url, None).await.map_err(failed)?;
+        let path = self.store.blob_path(&file.digest);
+        if file.size > DOCKERFILE_LIMIT {
+            return Err(Error::Unsupported(format!("the Dockerfile `{}` is larger than 16 MiB", file.name)));
+        }
+        std::fs::read(&path).map_err(|source| Error::File { path, source })
+    }
+
+    /// The image of a layout, under a name with its digest: whoever else has that
+    /// name has the same image.
+    async fn layout(&self, name: &str, address: &str) -> Result<(Reference, Resolved), Error> {
+        let (store, unfinished) = (Arc::clone(self.store), self.unfinished.to_owned());
+        let (platform, owned) = (self.platform.clone(), address.to_owned());
+        let taken = blocking(move || {
+            Ok(Layout { store: &store, unfinished: &unfinished, platform: &platform }.take(&owned))
+        });
+        let failed = |source| Error::Layout { name: name.to_owned(), source: Box::new(source) };
+        let resolved = taken.await.map_err(own)?.map_err(failed)?;
+        let reference = name.parse::<Reference>();
+        let reference = reference.map_err(|error| Error::Unsupported(format!("build context: {error}")))?;
+        Ok((reference.at(resolved.digest), resolved))
     }
 
     /// Standard input can be read once, and must be looked at before it is unpacked.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use super::layout::LayoutError;
 use super::quota::DiskQuota;
 use super::request::ErrorKind;
 use super::{copy, identity};
@@ -45,6 +46,9 @@ pub enum Error {
         #[source]
         source: Box<fetch::Error>,
     },
+    /// A Dockerfile from elsewhere.
+    #[error("cannot fetch the Dockerfile")]
+    FetchDockerfile(#[source] Box<fetch::Error>),
     /// A build context that is an archive.
     #[error("cannot unpack the build context `{name}`")]
     Archive {
@@ -53,6 +57,15 @@ pub enum Error {
         /// Why.
         #[source]
         source: layer::Error,
+    },
+    /// A build context that is an image in a directory.
+    #[error("cannot take the build context `{name}` from its OCI layout")]
+    Layout {
+        /// Its name.
+        name: String,
+        /// Why.
+        #[source]
+        source: Box<LayoutError>,
     },
     /// The registry client cannot be set up: proxies, CA files, host names.
     #[error("the registry client cannot be set up")]
@@ -238,7 +251,9 @@ impl Error {
             }
             Self::Context(_)
             | Self::Fetch { .. }
+            | Self::FetchDockerfile(_)
             | Self::Archive { .. }
+            | Self::Layout { .. }
             | Self::BadBase { .. }
             | Self::Assemble(_) => ErrorKind::Build,
             Self::Pull { source, .. } => registry_kind(source, ErrorKind::Build),
@@ -265,6 +280,8 @@ impl Error {
             Self::Pull { source, .. } | Self::Push { source, .. } => source.hint(),
             Self::Step { source, .. } => match source.as_ref() {
                 StepError::Pull { source, .. } => source.hint(),
+                StepError::ExitCode(code) => ended_hint(*code).map(str::to_owned),
+                StepError::Signal(signal) => ended_hint(128 + signal).map(str::to_owned),
                 full if out_of_space(full) => Some(FULL.to_owned()),
                 _ => None,
             },
@@ -275,6 +292,19 @@ impl Error {
 
 const FULL: &str = "the file system of the state directory is full: free some space, or name another place \
                     with CORACLE_STATE_DIR or --state-dir";
+
+/// What an exit code says of itself, by the shell's convention (POSIX XCU 2.8.2:
+/// 126 and 127; a signal is 128 and its number).
+fn ended_hint(code: i32) -> Option<&'static str> {
+    match code {
+        126 => Some(
+            "126 from a shell: the program was found and cannot be executed (mode, architecture, `#!` line)",
+        ),
+        127 => Some("127 from a shell: a program was not found in the image (its package, or PATH)"),
+        137 => Some("137 is SIGKILL: most often the memory limit of the runner or container was reached"),
+        _ => None,
+    }
+}
 
 /// The machine's fault, not the Dockerfile's.
 fn out_of_space(error: &StepError) -> bool {

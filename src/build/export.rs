@@ -89,13 +89,15 @@ async fn store(site: &Arc<Site>, names: Vec<Reference>, image: Image) -> Result<
 }
 
 /// An image without a name, or without some of its layers, is kept as blobs:
-/// its digest finds it.
+/// its digest finds it. The name does not go on standing for an older one.
 fn keep_image(store: &Store, names: &[Reference], image: &Image) -> Result<(), store::Error> {
     store.put_blob(image.config_bytes())?;
     store.put_blob(&image.manifest().to_bytes())?;
     let complete = image.layers().iter().all(|layer| store.has_blob(&layer.digest, layer.size));
-    let names = if complete { names } else { &[] };
-    names.iter().try_for_each(|name| store.image_put(name, image))
+    names.iter().try_for_each(|name| match complete {
+        true => store.image_put(name, image),
+        false => store.name_drop(name),
+    })
 }
 
 fn listed(names: &[Reference]) -> String {

@@ -15,6 +15,7 @@ mod export;
 mod identity;
 mod inputs;
 mod known;
+mod layout;
 mod material;
 mod mounts;
 mod outside;
@@ -36,6 +37,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio_util::sync::CancellationToken;
 
+use crate::context::Stop;
 use crate::dockerfile::Dockerfile;
 use crate::image::Platform;
 use crate::layer::PackOptions;
@@ -46,10 +48,12 @@ use crate::ssh::Agent;
 use crate::store::{BuildDirectory, Store};
 use crate::{fetch, metadata, net, registry, sandbox, ssh};
 
+pub use bases::configs_to_check;
 pub use check::ignored_sources;
 pub use copy::CopyError;
 pub use error::{Error, StepError};
 pub use identity::IdentityError;
+pub use layout::LayoutError;
 pub use quota::{BadQuota, DiskQuota};
 pub use request::{
     BuildRequest, CachePolicy, ContextSource, Destination, DockerfileSource, ErrorKind, Outcome, Output,
@@ -100,19 +104,23 @@ pub async fn build(request: BuildRequest, workshop: &Workshop) -> Result<Option<
     let agents = agents(&request)?;
     let hostname = hostname(&request)?;
     let (fetcher, _served) = fetcher(&request, workshop, &store, &unfinished, &agents)?;
-    let gathering = contexts::Contexts { fetcher: &fetcher, store: &store, unfinished: unfinished.path() };
+    let platform = request.platform.clone().unwrap_or_else(Platform::host);
+    let gathering =
+        contexts::Contexts { fetcher: &fetcher, store: &store, unfinished: unfinished.path(), platform };
     let foreign = until(&workshop.cancel, gathering.gather(&mut request)).await;
     let foreign = foreign.unwrap_or(Err(Error::Cancelled))?;
     let found = source::find(&request, foreign.main)?;
     let options = plan_options(&request);
     let dockerfile = source::parse(&found, &options, reporter.as_ref())?;
-    let main = source::open_context(&request, &found, &foreign, &store)?.map(Arc::new);
-    let named = source::open_named(&request, &foreign, &store)?;
+    let token = workshop.cancel.clone();
+    let stop: Stop = Arc::new(move || token.is_cancelled());
+    let main = source::open_context(&request, &found, &foreign, &store, &stop)?.map(Arc::new);
+    let named = source::open_named(&request, &foreign, &store, &stop)?;
     let client = Arc::new(registry_client(workshop, &unfinished)?);
 
     let work = async {
         let checked = export::check_push(&request, &client);
-        let planned = bases::plan(&dockerfile, &options, &client, reporter);
+        let planned = bases::plan(&dockerfile, &options, &client, &foreign.layouts, reporter);
         let ((), (plan, bases)) =
             until(&workshop.cancel, async { futures_util::try_join!(checked, planned) })
                 .await
@@ -149,7 +157,8 @@ pub async fn build(request: BuildRequest, workshop: &Workshop) -> Result<Option<
     };
     tokio::select! {
         biased;
-        outcome = work => outcome,
+        // What fails after a signal fails because of it.
+        outcome = work => outcome.map_err(|error| if workshop.cancel.is_cancelled() { Error::Cancelled } else { error }),
         () = interrupted(&workshop.cancel) => Err(Error::Cancelled),
     }
 }
@@ -377,6 +386,9 @@ fn finish_image(request: &BuildRequest, site: &Site, result: &StageResult) -> cr
     let created =
         request.source_date_epoch.map(stage::rfc3339).or(last).unwrap_or_else(|| stage::rfc3339(site.now));
     builder.created(created);
+    if let Some(epoch) = request.source_date_epoch {
+        builder.clamp_history(epoch);
+    }
     builder.annotations(request.annotations.iter().cloned().collect());
     builder.finish()
 }

@@ -14,17 +14,18 @@ use super::copy::{self, Picked, Target};
 use super::copy_step::{self, Source};
 use super::error::StepError;
 use super::inputs;
-use super::material::blocking;
+use super::material::{Materials, blocking};
 use super::stage::{Site, Work};
 use crate::context::{self, Owners};
 use crate::image::Digest;
 use crate::layer::{self, Compression, LayerWriter, PackOptions, Stack, UnpackOptions};
+use crate::metadata::{self, Key};
 use crate::plan::{
     BindMount, CacheMount, CacheSharing, CopyFrom, CopyOp, CopySource, Mount, MountSource, RunOp, SshMount,
 };
 use crate::sandbox::{MountSpec, Rung};
 use crate::ssh::{self, Access, Served};
-use crate::store::{MountLock, Store};
+use crate::store::MountLock;
 
 /// What a RUN is given, and the locks that must be held while it runs.
 #[derive(Default)]
@@ -78,7 +79,12 @@ async fn agent(work: &Work, wanted: &SshMount, own: PathBuf) -> Result<Option<(P
         None => return Ok(None),
     };
     make_directory(&own)?;
-    let access = Access { mode: wanted.mode, owner: Some((wanted.uid, wanted.gid)) };
+    let access = match work.site.sandbox.rung() {
+        // No other owner can be had there, and a socket takes no record of one: it
+        // is root's, and open to whichever user the RUN has become.
+        Rung::Single => Access { mode: wanted.mode | 0o666, owner: None },
+        _ => Access { mode: wanted.mode, owner: Some((wanted.uid, wanted.gid)) },
+    };
     let socket = own.join(SOCKET);
     let served = ssh::serve(agent, &own, SOCKET, access, Arc::clone(&work.site.reporter));
     Ok(Some((socket.clone(), served.map_err(|source| StepError::File { path: socket, source })?)))
@@ -243,8 +249,9 @@ async fn cache_spec(
 ) -> Result<MountSpec, StepError> {
     let (cache, seed) = seeded(work, cache, &own).await?;
     let (target, read_only) = (PathBuf::from(&cache.target), cache.readonly);
-    let (store, wanted) = (Arc::clone(&work.site.materials.store), cache.clone());
-    let source = blocking(move || cache_directory(&store, &wanted, own, taken, seed.as_deref())).await?;
+    let (site, wanted) = (Arc::clone(&work.site), cache.clone());
+    let source =
+        blocking(move || cache_directory(&site.materials, &wanted, own, taken, seed.as_deref())).await?;
     Ok(MountSpec::Bind { source, target, read_only })
 }
 
@@ -285,7 +292,7 @@ async fn seeded(
 /// The cache's directory. A private cache that somebody has is replaced by a
 /// directory of this step's own.
 fn cache_directory(
-    store: &Store,
+    materials: &Materials,
     cache: &CacheMount,
     own: PathBuf,
     taken: bool,
@@ -296,24 +303,26 @@ fn cache_directory(
             Some(seed) => return Ok(seed.to_owned()),
             None => make_directory(&own)?,
         }
-        own_by(&own, cache)?;
+        own_by(&own, cache, &materials.record_key)?;
         return Ok(own);
     }
-    let directory = store.mount_directory(&cache.id).map_err(StepError::Store)?;
+    let directory = materials.store.mount_directory(&cache.id).map_err(StepError::Store)?;
     let is_new = std::fs::read_dir(&directory).map(|mut entries| entries.next().is_none());
     let failed = |source| StepError::File { path: directory.clone(), source };
     match (is_new.map_err(failed)?, seed) {
         // Both are empty or whole: a rename never leaves half a cache.
         (true, Some(seed)) => std::fs::rename(seed, &directory).map_err(failed)?,
-        (true, None) => own_by(&directory, cache)?,
+        (true, None) => own_by(&directory, cache, &materials.record_key)?,
         (false, _) => {}
     }
     Ok(directory)
 }
 
-fn own_by(directory: &Path, cache: &CacheMount) -> Result<(), StepError> {
+fn own_by(directory: &Path, cache: &CacheMount, key: &Key) -> Result<(), StepError> {
     let failed = |source| StepError::File { path: directory.to_owned(), source };
-    std::os::unix::fs::chown(directory, Some(cache.uid), Some(cache.gid)).map_err(failed)?;
+    let given =
+        File::open(directory).and_then(|opened| metadata::give(opened.as_fd(), (cache.uid, cache.gid), key));
+    given.map_err(failed)?;
     std::fs::set_permissions(directory, std::fs::Permissions::from_mode(cache.mode)).map_err(failed)
 }
 

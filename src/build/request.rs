@@ -86,6 +86,8 @@ pub enum DockerfileSource {
     Path(PathBuf),
     /// Its text (from standard input).
     Text(Vec<u8>),
+    /// The address of one on an HTTP server.
+    Remote(String),
 }
 
 /// A name for the result.

@@ -12,11 +12,11 @@ use crate::context::{self, Node, SourceTree};
 use crate::image::{Digest, Hasher};
 use crate::plan::{Mount, Network, RunOp, SecretMount};
 use crate::progress::{Event, Reporter, StepId, Stream};
-use crate::sandbox::{MountSpec, OutputStream, Root, RunSpec, Ulimit};
+use crate::sandbox::{MountSpec, OutputStream, Protections, Root, RunSpec, Ulimit};
 use crate::secret::Secret;
 use crate::ssh::Agent;
 
-/// The host name of every RUN, as in BuildKit.
+/// The host's name in a RUN, as in BuildKit.
 const HOSTNAME: &str = "buildkitsandbox";
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// How many of its last lines a failing step repeats.
@@ -34,7 +34,7 @@ pub(super) struct Surroundings {
     /// Bytes that /dev/shm may hold.
     pub(super) shm_size: Option<u64>,
     pub(super) ulimits: Vec<Ulimit>,
-    /// Instead of [`HOSTNAME`].
+    /// The build argument `BUILDKIT_SANDBOX_HOSTNAME`, instead of [`HOSTNAME`].
     pub(super) hostname: Option<String>,
 }
 
@@ -98,6 +98,7 @@ pub(super) fn spec(
         scripts: op.scripts.iter().map(|(name, text)| (name.clone(), text.clone().into_bytes())).collect(),
         ulimits: surroundings.ulimits.clone(),
         record_key: None,
+        protections: Protections::default(),
     })
 }
 

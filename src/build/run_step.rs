@@ -6,7 +6,7 @@ use super::error::{Error, StepError};
 use super::material::blocking;
 use super::mounts;
 use super::run::{self, Lines};
-use super::stage::{Made, Work};
+use super::stage::{Made, Work, step_failed};
 use super::tree::LayersTree;
 use crate::layer::PackedLayer;
 use crate::plan::{RunOp, Step};
@@ -46,13 +46,11 @@ fn broken(work: &Work, step: &Step, exit: Exit, tail: &[String]) -> Error {
     if work.site.cancel.is_cancelled() {
         return Error::Cancelled;
     }
-    let (message, source) = match exit {
-        Exit::Code(code) => (format!("this step ended with exit code {code}"), StepError::ExitCode(code)),
-        Exit::Signal(signal) => {
-            (format!("this step was ended by signal {signal}"), StepError::Signal(signal))
-        }
+    let source = match exit {
+        Exit::Code(code) => StepError::ExitCode(code),
+        Exit::Signal(signal) => StepError::Signal(signal),
     };
-    Error::Step { place: work.site.place(step, message, tail), source: Box::new(source) }
+    Error::Step { place: work.site.place(step, step_failed(step), tail), source: Box::new(source) }
 }
 
 async fn perform(

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::contexts::Foreign;
 use super::error::Error;
 use super::request::{BuildRequest, ContextSource, DockerfileSource};
-use crate::context::{self, DirectoryContext, Ignore};
+use crate::context::{self, DirectoryContext, Ignore, Stop};
 use crate::dockerfile::{self, Diagnostic, Dockerfile, Severity, Source};
 use crate::plan::{self, BuildPlan, NamedContext, Options};
 use crate::progress::Reporter;
@@ -45,6 +45,8 @@ pub(super) fn find(request: &BuildRequest, foreign: bool) -> Result<Found, Error
             NAMES.map(|name| context.join(name)).to_vec()
         }
         (DockerfileSource::Default, _) => vec![PathBuf::from("Dockerfile")],
+        // It was fetched before.
+        (DockerfileSource::Remote(url), _) => vec![PathBuf::from(url)],
         (DockerfileSource::Path(path), ContextSource::Directory(context)) if !foreign => {
             vec![path.clone(), context.join(path)]
         }
@@ -66,7 +68,7 @@ const NAMES: [&str; 2] = ["Dockerfile", "Containerfile"];
 /// The Dockerfile of a context that came from elsewhere.
 fn find_inside(wanted: &DockerfileSource, context: &Path) -> Result<Option<Found>, Error> {
     let candidates = match wanted {
-        DockerfileSource::Text(_) => return Ok(None),
+        DockerfileSource::Text(_) | DockerfileSource::Remote(_) => return Ok(None),
         DockerfileSource::Default => NAMES.map(Path::new).to_vec(),
         DockerfileSource::Path(path) => vec![path.as_path()],
     };
@@ -142,12 +144,14 @@ pub(super) fn open_context(
     found: &Found,
     foreign: &Foreign,
     store: &Store,
+    stop: &Stop,
 ) -> Result<Option<DirectoryContext>, Error> {
     let ContextSource::Directory(directory) = &request.context else { return Ok(None) };
-    match foreign.main {
-        true => open_foreign(directory).map(Some),
-        false => open_own(directory, found.path.as_deref(), store).map(Some),
-    }
+    let opened = match foreign.main {
+        true => open_foreign(directory),
+        false => open_own(directory, found.path.as_deref(), store),
+    };
+    Ok(Some(opened?.stopped_by(Arc::clone(stop))))
 }
 
 /// Opens the directories of `--build-context`, each with an ignore file of its own.
@@ -155,6 +159,7 @@ pub(super) fn open_named(
     request: &BuildRequest,
     foreign: &Foreign,
     store: &Store,
+    stop: &Stop,
 ) -> Result<BTreeMap<String, Arc<DirectoryContext>>, Error> {
     let mut named = BTreeMap::new();
     for (name, context) in &request.named_contexts {
@@ -163,7 +168,7 @@ pub(super) fn open_named(
             true => open_foreign(directory),
             false => open_own(directory, None, store),
         };
-        named.insert(name.clone(), Arc::new(opened?));
+        named.insert(name.clone(), Arc::new(opened?.stopped_by(Arc::clone(stop))));
     }
     Ok(named)
 }

@@ -235,8 +235,7 @@ impl Work {
         if matches!(error, StepError::Cancelled) || self.site.cancel.is_cancelled() {
             return Error::Cancelled;
         }
-        let message = format!("`{}` failed", first_words(&step.text));
-        Error::Step { place: self.site.place(step, message, &[]), source: Box::new(error) }
+        Error::Step { place: self.site.place(step, step_failed(step), &[]), source: Box::new(error) }
     }
 
     /// The key by what the step really reads: the layers below it and the files
@@ -310,9 +309,14 @@ impl Site {
     }
 }
 
-/// `[build 2/5] RUN make`; FROM is number one.
+/// `[build 2/5] RUN make`; FROM is number one, and as in BuildKit what only
+/// changes the config is not counted: `[build] ENV A=1`.
 pub(super) fn label(stage: &Stage, position: usize, step: &Step) -> String {
-    format!("[{} {}/{}] {}", stage.name, position + 2, stage.steps.len() + 1, step.text)
+    if matches!(step.op, Op::Config) {
+        return format!("[{}] {}", stage.name, step.text);
+    }
+    let counted = |steps: &[Step]| 1 + steps.iter().filter(|step| !matches!(step.op, Op::Config)).count();
+    format!("[{} {}/{}] {}", stage.name, counted(&stage.steps[..=position]), counted(&stage.steps), step.text)
 }
 
 /// Layers packed under another SOURCE_DATE_EPOCH have other bytes.
@@ -336,6 +340,11 @@ pub(super) fn look_up(store: &Store, key: &Digest) -> Result<Option<Made>, Error
         layer: entry.layer.map(|layer| ChainLayer { layer, origin: None }),
         created: entry.created,
     }))
+}
+
+/// What stands under the place of a step that failed; the cause follows it.
+pub(super) fn step_failed(step: &Step) -> String {
+    format!("`{}` failed", first_words(&step.text))
 }
 
 /// The start of an instruction, for a message.

@@ -44,13 +44,14 @@ fn write(
     chain.reverse();
     let setgid = setgid_above(stack, path);
     let (uid, gid) = owner.unwrap_or((0, setgid.unwrap_or(0)));
-    let new = chain.iter().position(|path| stack.get(path).is_none());
-    for (position, path) in chain.into_iter().enumerate() {
+    let first_missing = chain.iter().find(|path| stack.get(path).is_none());
+    let parent = first_missing.and_then(|path| path.parent()).map(Path::to_owned);
+    for path in chain {
         let entry = match stack.get(path) {
+            // A directory that got something new in it has a new time.
             Some(found) => {
-                // The directory that gets the first new one changes with that.
-                let mtime = if Some(position + 1) == new { now } else { found.entry.mtime };
-                Entry { path: path.to_owned(), mtime, ..found.entry }
+                let mtime = if parent.as_deref() == Some(path) { now } else { found.entry.mtime };
+                Entry { path: path.to_owned(), mtime, ..found.entry.clone() }
             }
             None => Entry {
                 path: path.to_owned(),

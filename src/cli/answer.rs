@@ -98,18 +98,12 @@ fn outline_json(summary: &Summary, source: &Source) -> Value {
             .map(|one| json!({ key: one.id, "required": one.required, "location": location(one.span) }))
             .collect()
     };
-    let caches: Vec<Value> = summary
-        .caches
-        .iter()
-        .map(|cache| json!({ "ID": cache.id, "location": location(cache.span) }))
-        .collect();
     json!({
         "name": summary.name,
         "description": summary.description,
         "args": args,
         "secrets": given(&summary.secrets, "name"),
         "ssh": given(&summary.ssh, "name"),
-        "cache": caches,
         "sources": [STANDARD.encode(&source.text)],
     })
 }

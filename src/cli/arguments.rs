@@ -45,8 +45,9 @@ pub(super) struct BuildArguments {
     /// Name of the image, `[registry/]repository[:tag]` (repeat)
     #[arg(short, long = "tag", value_name = "NAME")]
     pub(super) tags: Vec<String>,
-    /// Dockerfile; `-` reads it from standard input [default: CONTEXT/Dockerfile]
-    #[arg(short, long, value_name = "PATH")]
+    /// Dockerfile; `-` reads it from standard input, a URL from a server
+    /// [default: CONTEXT/Dockerfile]
+    #[arg(short, long, value_name = "PATH|URL")]
     pub(super) file: Option<PathBuf>,
     /// Stage to build [default: the last one]
     #[arg(long, value_name = "STAGE")]
@@ -54,8 +55,8 @@ pub(super) struct BuildArguments {
     /// Value of an ARG; without a value it comes from the environment (repeat)
     #[arg(long = "build-arg", value_name = "NAME[=VALUE]")]
     pub(super) build_args: Vec<String>,
-    /// Further context: a directory, a git address, the URL of an archive, or
-    /// `docker-image://REF` (repeat)
+    /// Further context for FROM, --from and mounts: a directory, a git address, the URL of an
+    /// archive, `docker-image://REF` or `oci-layout://DIR[:TAG][@DIGEST]` (repeat)
     #[arg(long = "build-context", value_name = "NAME=SOURCE")]
     pub(super) build_contexts: Vec<String>,
     /// Label of the image (repeat)

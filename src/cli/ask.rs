@@ -1,22 +1,28 @@
 //! `coracle check` and `--call`: questions about a Dockerfile. Reads it and the
 //! ignore file, opens nothing else, needs no sandbox and no state directory.
 //!
-//! Base images are not asked for: what depends on their config is not judged.
+//! `coracle build --check` asks registries for the configs of the base images, as
+//! BuildKit does; `coracle check` does not, and does not judge what depends on them.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::Path;
+use std::sync::Arc;
 
 use super::answer;
 use super::arguments::{BuildArguments, CheckArguments};
 use super::context::read_dockerfile;
+use super::door;
 use super::failure::Failure;
 use super::request;
 use crate::build;
 use crate::context::ignore_file;
 use crate::dockerfile::{self, Diagnostic, Parsed, Severity};
 use crate::image::Platform;
+use crate::net;
 use crate::plan::{self, Network, Options, PlanError};
+use crate::progress::{Plain, PlainOptions, Reporter};
+use crate::registry::Credentials;
 
 /// What is asked, and of which Dockerfile.
 struct Question<'a> {
@@ -25,6 +31,14 @@ struct Question<'a> {
     options: Options,
     call: Call,
     json: bool,
+    /// How registries are asked; without it they are not.
+    registries: Option<Registries>,
+}
+
+/// How to talk to registries.
+struct Registries {
+    net: net::Options,
+    credentials: Credentials,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,8 +62,22 @@ pub(super) fn of_build(
     };
     let options = request::plan_options(arguments, environment)?;
     let file = arguments.file.as_deref();
-    Question { context: &arguments.context, file, options, call, json }
+    let registries = Some(registries(arguments, environment)?);
+    Question { context: &arguments.context, file, options, call, json, registries }
         .answer(&mut io::stdout(), &mut io::stderr())
+}
+
+fn registries(
+    arguments: &BuildArguments,
+    environment: &BTreeMap<String, String>,
+) -> Result<Registries, Failure> {
+    let credentials = door::credentials(environment).map_err(|error| usage(error.to_string()))?;
+    let net = net::Options {
+        insecure_hosts: arguments.insecure_registries.clone(),
+        environment: environment.clone(),
+        ..net::Options::default()
+    };
+    Ok(Registries { net, credentials })
 }
 
 /// `coracle check`.
@@ -84,7 +112,7 @@ pub(super) fn of_check(arguments: &CheckArguments) -> Result<(), Failure> {
         }
     }
     let file = arguments.file.as_deref();
-    Question { context: &arguments.context, file, options, call, json }
+    Question { context: &arguments.context, file, options, call, json, registries: None }
         .answer(&mut io::stdout(), &mut io::stderr())
 }
 
@@ -143,7 +171,7 @@ impl Question<'_> {
         let mut all = parsed.diagnostics.clone();
         // What was not understood is missing in the plan: it would say nonsense.
         if !parsed.has_errors() || only_checks_failed(parsed) {
-            let found = plan::lint(&parsed.dockerfile, &self.options, &plan::Bases::new());
+            let found = plan::lint(&parsed.dockerfile, &self.options, &self.bases(parsed)?);
             all.extend(found.diagnostics);
             let ignore = ignore_file(self.context, self.file).map_err(Failure::Context)?;
             let checks = plan::checks(&parsed.dockerfile, &self.options);
@@ -152,6 +180,20 @@ impl Question<'_> {
         all.sort_by_key(|diagnostic| diagnostic.span);
         all.dedup();
         Ok(all)
+    }
+
+    /// Configs of the base images, as far as they are asked for and can be had.
+    fn bases(&self, parsed: &Parsed) -> Result<plan::Bases, Failure> {
+        let Some(Registries { net, credentials }) = &self.registries else { return Ok(plan::Bases::new()) };
+        let reporter: Arc<dyn Reporter> = Arc::new(Plain::new(io::stderr(), PlainOptions::default()));
+        let asked = build::configs_to_check(
+            &parsed.dockerfile,
+            &self.options,
+            net.clone(),
+            credentials.clone(),
+            reporter,
+        );
+        door::run_to_end(asked).map_err(Failure::Door)
     }
 
     fn check(

@@ -177,6 +177,15 @@ pub fn conduct(request: BuildRequest, options: DoorOptions) -> Result<Option<Out
     built
 }
 
+/// Runs what needs neither a sandbox nor a clean-up.
+///
+/// # Errors
+/// When the runtime cannot be started, or the work's own.
+pub(super) fn run_to_end<T>(work: impl Future<Output = Result<T, build::Error>>) -> Result<T, DoorError> {
+    let done = runtime().map_err(DoorError::Runtime)?.block_on(work);
+    Ok(done?)
+}
+
 async fn build_until_signal(
     mut request: BuildRequest,
     options: DoorOptions,

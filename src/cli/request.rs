@@ -110,7 +110,7 @@ fn understand(
     let epoch = keep(source_date_epoch(&mut build_args, environment), wrong).flatten();
     let request = BuildRequest {
         context: context(&arguments.context, wrong),
-        dockerfile: arguments.file.clone().map_or(DockerfileSource::Default, DockerfileSource::Path),
+        dockerfile: arguments.file.as_deref().map_or(DockerfileSource::Default, dockerfile),
         target: arguments.target.clone(),
         proxy_args: proxy_args(&build_args, environment),
         named_contexts: pairs("--build-context", "NAME=SOURCE", &arguments.build_contexts, wrong)
@@ -212,20 +212,37 @@ fn context(path: &Path, wrong: &mut Vec<String>) -> ContextSource {
     keep(context_source(path), wrong).unwrap_or(ContextSource::Empty)
 }
 
+/// A name is one that FROM could say, as for buildx; `:latest` means nothing.
 fn named_context(name: String, source: String) -> Result<(String, NamedContext), String> {
     let wrong = |reason: &dyn std::fmt::Display| format!("--build-context `{name}`: {reason}");
+    name.parse::<Reference>().map_err(|error| wrong(&error))?;
     let context = if let Some(image) = source.strip_prefix("docker-image://") {
         NamedContext::Image(image.parse().map_err(|error| wrong(&error))?)
-    } else if source.starts_with("oci-layout://") {
-        return Err(wrong(&"`oci-layout://` is not supported yet; push it and give docker-image://REF"));
+    } else if let Some(layout) = source.strip_prefix("oci-layout://") {
+        NamedContext::OciLayout(layout.to_owned())
+    } else if source.starts_with("target:") {
+        return Err(wrong(&"`target:` is known to `docker buildx bake` only; name a directory or an image"));
     } else {
         match Location::of_context(&source) {
             Some(Ok(_)) => NamedContext::Other(source),
             Some(Err(error)) => return Err(wrong(&error)),
-            None => NamedContext::Directory(source.into()),
+            None => match std::fs::metadata(&source) {
+                Ok(found) if found.is_dir() => NamedContext::Directory(source.into()),
+                Ok(_) => return Err(wrong(&format_args!("`{source}` is no directory"))),
+                Err(error) => return Err(wrong(&format_args!("`{source}` cannot be read: {error}"))),
+            },
         }
     };
-    Ok((name.to_ascii_lowercase(), context))
+    Ok((name.strip_suffix(":latest").unwrap_or(&name).to_owned(), context))
+}
+
+fn dockerfile(path: &Path) -> DockerfileSource {
+    match path.to_str().map(|text| (text, text.to_ascii_lowercase())) {
+        Some((text, lower)) if lower.starts_with("https://") || lower.starts_with("http://") => {
+            DockerfileSource::Remote(text.to_owned())
+        }
+        _ => DockerfileSource::Path(path.to_owned()),
+    }
 }
 
 fn destinations<'a>(names: impl Iterator<Item = &'a String>, wrong: &mut Vec<String>) -> Vec<Destination> {
@@ -558,14 +575,32 @@ mod tests {
             assert_eq!(request.labels, owned(&[("a", "1=2"), ("b", "")]));
             assert_eq!(request.annotations, owned(&[("x", "y"), ("z", "w")]));
         });
-        check(&["--build-context", "Other=docker-image://debian"], &[], |request| {
+        check(&["--build-context", "other:latest=docker-image://debian"], &[], |request| {
             assert_eq!(request.named_contexts["other"], NamedContext::Image("debian".parse().unwrap()));
         });
         refuse(&["--annotation", "index:x=y", "--annotation", "x"], &["form", "index"]);
         check(&["--build-context", "a=https://x/y.git#v1"], &[], |request| {
             assert_eq!(request.named_contexts["a"], NamedContext::Other("https://x/y.git#v1".to_owned()));
         });
-        refuse(&["--build-context", "a=oci-layout://x"], &["oci-layout://"]);
+        check(&["--build-context", "a=oci-layout://x:1", "--build-context", "b=/"], &[], |request| {
+            assert_eq!(request.named_contexts["a"], NamedContext::OciLayout("x:1".to_owned()));
+            assert_eq!(request.named_contexts["b"], NamedContext::Directory("/".into()));
+        });
+        check(&["-f", "https://x.io/Dockerfile"], &[], |request| {
+            assert_eq!(request.dockerfile, DockerfileSource::Remote("https://x.io/Dockerfile".to_owned()));
+        });
+        refuse(
+            &[
+                "--build-context",
+                "a=/no/such",
+                "--build-context",
+                "Upper=/",
+                "--build-context",
+                "b::linux/arm64=/",
+            ],
+            &["`/no/such` cannot be read", "Upper", "b::linux"],
+        );
+        refuse(&["--build-context", "a=target:x"], &["bake"]);
         refuse(&["--build-context", "a=https://x/y.git#a b"], &["cannot be a ref"]);
     }
 

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use self::listing::{Child, Listing, Shown};
 use super::handles::Handles;
 use super::stat_index::{self, Known, Stat, nanoseconds};
-use super::{Error, Ignore, Ignored, Node, NodeKind, SourceTree, resolve};
+use super::{Error, Ignore, Ignored, Node, NodeKind, SourceTree, Stop, resolve};
 use crate::image::{Digest, Hasher};
 
 /// The one extended attribute that is kept: BuildKit drops `user.*`, and the
@@ -32,6 +32,7 @@ pub struct DirectoryContext {
     /// What the index said when it was opened.
     known: HashMap<PathBuf, Known>,
     seen: Mutex<Seen>,
+    stop: Option<Stop>,
 }
 
 /// What this build has found so far.
@@ -63,6 +64,7 @@ impl DirectoryContext {
             index_path: stat_index.map(Path::to_owned),
             known: stat_index.map(stat_index::load).unwrap_or_default(),
             seen: Mutex::default(),
+            stop: None,
         })
     }
 
@@ -70,6 +72,19 @@ impl DirectoryContext {
     #[must_use]
     pub fn described_as(self, description: String) -> Self {
         Self { description, ..self }
+    }
+
+    /// The same, with an end to everything once `stop` says so.
+    #[must_use]
+    pub fn stopped_by(self, stop: Stop) -> Self {
+        Self { stop: Some(stop), ..self }
+    }
+
+    fn check_stop(&self) -> Result<(), Error> {
+        match self.stop.as_ref().is_some_and(|stop| stop()) {
+            true => Err(Error::Stopped { tree: self.description.clone() }),
+            false => Ok(()),
+        }
     }
 
     /// Writes what was learnt to the stat index, if anything was.
@@ -124,6 +139,7 @@ impl DirectoryContext {
 
     /// Lists a directory; `above` is its parent's listing.
     fn list(&self, path: &Path, above: Option<&Listing>) -> Result<Arc<Listing>, Error> {
+        self.check_stop()?;
         let child = above.and_then(|above| above.get(path.file_name()?));
         let inherited = child.map(|child| child.inherited.clone()).unwrap_or_default();
         let listing = self
@@ -241,21 +257,23 @@ impl DirectoryContext {
 
     /// Reads and digests a file. What was read counts; it is remembered only
     /// where the file stood still meanwhile.
-    fn read(&self, path: &Path) -> io::Result<Digest> {
+    fn read(&self, path: &Path) -> Result<Digest, Error> {
+        let failed = |source| self.unreadable(path, source);
         let started = now();
-        let mut file = self.handles.open_file(path)?;
-        let before = listing::stat_of(&file)?;
+        let mut file = self.handles.open_file(path).map_err(failed)?;
+        let before = listing::stat_of(&file).map_err(failed)?;
         let mut hasher = Hasher::new();
         let mut buffer = vec![0; 64 * 1024];
         loop {
-            match file.read(&mut buffer)? {
+            self.check_stop()?;
+            match file.read(&mut buffer).map_err(failed)? {
                 0 => break,
                 count => hasher.update(&buffer[..count]),
             }
         }
         let digest = hasher.finish();
-        let capability = listing::capability_of(&file)?;
-        let settled = listing::stat_of(&file)? == before && before.at_rest(started);
+        let capability = listing::capability_of(&file).map_err(failed)?;
+        let settled = listing::stat_of(&file).map_err(failed)? == before && before.at_rest(started);
         let known = Known { stat: before, digest, capability };
         self.seen().read.insert(path.to_owned(), (known, settled));
         Ok(digest)
@@ -296,6 +314,22 @@ pub fn read_inside(root: &Path, path: &Path) -> Result<Option<Vec<u8>>, Error> {
     }
 }
 
+/// A file that cannot be read on once the build has been told to stop.
+struct Stopping<'a> {
+    file: std::fs::File,
+    stop: &'a Stop,
+}
+
+impl Read for Stopping<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match (self.stop)() {
+            // Not `Interrupted`, which readers take as leave to try again.
+            true => Err(io::Error::other("the build was interrupted")),
+            false => self.file.read(buffer),
+        }
+    }
+}
+
 /// The clock that file systems stamp with, in nanoseconds since 1970.
 fn now() -> i128 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
@@ -329,8 +363,12 @@ impl SourceTree for DirectoryContext {
     }
 
     fn open(&self, path: &Path) -> Result<Box<dyn Read + Send + '_>, Error> {
+        self.check_stop()?;
         let file = self.handles.open_file(path).map_err(|source| self.unreadable(path, source))?;
-        Ok(Box::new(file))
+        match &self.stop {
+            Some(stop) => Ok(Box::new(Stopping { file, stop })),
+            None => Ok(Box::new(file)),
+        }
     }
 
     fn content_digest(&self, path: &Path, _node: &Node) -> Result<Digest, Error> {
@@ -339,7 +377,7 @@ impl SourceTree for DirectoryContext {
         {
             return Ok(known.digest);
         }
-        self.read(path).map_err(|source| self.unreadable(path, source))
+        self.read(path)
     }
 
     fn description(&self) -> String {

@@ -105,6 +105,11 @@ impl Ignore {
         self.rules.is_empty()
     }
 
+    /// Whether there are exceptions, `!pattern`.
+    pub fn has_exceptions(&self) -> bool {
+        self.exceptions
+    }
+
     /// Whether an exception could bring back something below `directory`,
     /// which is excluded itself.
     pub(super) fn may_include_below(&self, directory: &Path) -> bool {

@@ -32,6 +32,9 @@ pub use resolve::{MAX_LINKS, resolve};
 pub use select::{Parent, SelectOptions, Selected, Selection, Visit, has_wildcard, select};
 pub use tree::{Node, NodeKind, SourceTree, walk};
 
+/// Says whether the build has been told to stop. Asked for every piece that is read.
+pub type Stop = std::sync::Arc<dyn Fn() -> bool + Send + Sync>;
+
 /// Why something could not be taken from a context.
 #[derive(Debug, Error)]
 pub enum Error {
@@ -98,6 +101,12 @@ pub enum Error {
     Changed {
         /// Relative to the tree.
         path: PathBuf,
+        /// Which tree.
+        tree: String,
+    },
+    /// The build was told to stop.
+    #[error("reading {tree} was interrupted")]
+    Stopped {
         /// Which tree.
         tree: String,
     },

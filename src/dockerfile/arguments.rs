@@ -22,7 +22,8 @@ pub(super) fn json_array(text: Fragment<'_>) -> JsonArray {
     if !text.text().starts_with('[') {
         return JsonArray::No;
     }
-    let Ok(values) = serde_json::from_str::<Vec<serde_json::Value>>(text.text()) else {
+    let read = |text: &str| serde_json::from_str::<Vec<serde_json::Value>>(text).ok();
+    let Some(values) = read(text.text()).or_else(|| read(&without_half_pairs(text.text()))) else {
         return JsonArray::No;
     };
     let strings: Option<Vec<&str>> = values.iter().map(serde_json::Value::as_str).collect();
@@ -33,6 +34,33 @@ pub(super) fn json_array(text: Fragment<'_>) -> JsonArray {
         .zip(places)
         .map(|(string, place)| Word { text: (*string).to_owned(), span: place.span() });
     JsonArray::Strings(words.collect())
+}
+
+/// Half of a surrogate pair is no character: Go's JSON takes it for U+FFFD.
+fn without_half_pairs(text: &str) -> String {
+    let unit = |at: usize| {
+        let digits = text.get(at..)?.strip_prefix("\\u")?.get(..4)?;
+        u16::from_str_radix(digits, 16).ok()
+    };
+    let mut result = String::new();
+    let mut at = 0;
+    while let Some(character) = text[at..].chars().next() {
+        let length = match (unit(at), unit(at + 6)) {
+            (Some(0xd800..=0xdbff), Some(0xdc00..=0xdfff)) => 12,
+            (Some(0xd800..=0xdfff), _) => {
+                result.push('\u{fffd}');
+                at += 6;
+                continue;
+            }
+            (Some(_), _) => 6,
+            // An escaped backslash does not begin the next escape.
+            (None, _) if character == '\\' => 1 + text[at + 1..].chars().next().map_or(0, char::len_utf8),
+            (None, _) => character.len_utf8(),
+        };
+        result.push_str(&text[at..at + length]);
+        at += length;
+    }
+    result
 }
 
 /// The string literals of a valid JSON array of strings.

@@ -110,6 +110,8 @@ pub struct Heredoc {
     pub strip_tabs: bool,
     /// The body, every line ended by a newline.
     pub content: String,
+    /// The same with its tabs, for a shell that strips them itself.
+    pub raw: String,
     /// The body's place.
     pub span: Span,
 }
@@ -221,8 +223,9 @@ pub enum InstructionKind {
     Label(Vec<KeyValue>, bool),
     /// `MAINTAINER`.
     Maintainer(Word),
-    /// `ONBUILD`: the trigger's text verbatim, and what it parses to.
-    Onbuild(String, Box<Instruction>),
+    /// `ONBUILD`: the trigger's text verbatim, and what it parses to. A trigger that is
+    /// wrong is stored all the same, as in BuildKit; whoever builds on it hears of it.
+    Onbuild(String, Option<Box<Instruction>>),
     /// `RUN`.
     Run(RunFlags, CommandForm, Vec<Heredoc>),
     /// `SHELL`.

@@ -1,14 +1,14 @@
 //! One statement to one instruction: how many arguments, which flags, which
 //! form. Every function reports what is wrong and gives `None` then.
 
-use super::arguments::{key_values, quoted_words};
+use super::arguments::{JsonArray, json_array, key_values, quoted_words};
 use super::ast::{Arg, Heredoc, Instruction, InstructionKind, KeyValue, Word};
 use super::copy;
 use super::flags::{Flag, Flags, check_flags, split_flags};
 use super::heredoc::without_tabs;
 use super::lexer::{Body, Statement};
 use super::line::Fragment;
-use super::span::{Diagnostic, Span, shown};
+use super::span::{Diagnostic, Severity, Span, shown};
 use super::suggest::nearest;
 
 /// Every instruction there is.
@@ -95,6 +95,7 @@ fn heredoc(body: &Body) -> Heredoc {
         name: body.opening.name.clone(),
         expand: body.opening.expand,
         strip_tabs,
+        raw: body.raw.clone(),
         content: if strip_tabs { without_tabs(&body.raw) } else { body.raw.clone() },
         span: body.span,
     }
@@ -105,7 +106,9 @@ impl Reader<'_> {
     pub(super) fn instruction(&mut self, head: &Head<'_>) -> Option<Instruction> {
         let before = self.diagnostics.len();
         let kind = self.kind(head)?;
-        (self.diagnostics.len() == before).then(|| Instruction {
+        let said = &self.diagnostics[before..];
+        let wrong = said.iter().any(|said| said.severity == Severity::Error);
+        (!wrong).then(|| Instruction {
             span: head.span(),
             text: head.text(),
             comment: head.statement.comment.clone(),
@@ -120,7 +123,8 @@ impl Reader<'_> {
         }
         let before = self.diagnostics.len();
         let flags = self.flags(head);
-        if head.arguments.text().is_empty() {
+        let may_be_empty = matches!(head.name.as_str(), "CMD" | "ENTRYPOINT");
+        if head.arguments.text().is_empty() && !may_be_empty {
             if self.diagnostics.len() == before {
                 self.no_arguments(head);
             }
@@ -207,15 +211,28 @@ impl Reader<'_> {
             self.report(Diagnostic::error(trigger.keyword.span(), message));
             return None;
         }
-        let mut text = head.rest.text().trim_end().to_owned();
+        // Stored as written, blanks at the end included.
+        let line = head.statement.line.whole().text();
+        let mut text = head.rest.text().trim_end().to_owned() + &line[line.trim_end().len()..];
         for body in head.bodies {
             text.push('\n');
             text.push_str(&body.raw);
             text.push_str(&body.opening.name);
         }
-        let instruction = self.instruction(&trigger)?;
-        Some(InstructionKind::Onbuild(text, Box::new(Instruction { comment: None, ..instruction })))
+        let before = self.diagnostics.len();
+        let instruction = self.instruction(&trigger);
+        if !refused_when_stored(&trigger) {
+            self.diagnostics[before..].iter_mut().for_each(|wrong| wrong.severity = Severity::Warning);
+        }
+        let instruction = instruction.map(|found| Box::new(Instruction { comment: None, ..found }));
+        Some(InstructionKind::Onbuild(text, instruction))
     }
+}
+
+/// Mistakes in a trigger that BuildKit's line parser finds already.
+fn refused_when_stored(trigger: &Head<'_>) -> bool {
+    let has_pairs = matches!(trigger.name.as_str(), "ENV" | "LABEL") && !trigger.arguments.text().is_empty();
+    has_pairs || json_array(trigger.arguments) == JsonArray::OtherValues
 }
 
 /// Words between blanks.
@@ -224,7 +241,7 @@ pub(super) fn words(text: Fragment<'_>) -> Vec<Word> {
 }
 
 /// Why an instruction cannot be a trigger, if it cannot.
-pub(super) fn refused_trigger(name: &str) -> Option<String> {
+fn refused_trigger(name: &str) -> Option<String> {
     match name {
         "ONBUILD" => Some("`ONBUILD` cannot trigger another `ONBUILD`".to_owned()),
         "FROM" | "MAINTAINER" => Some(format!("`{name}` cannot be a trigger of `ONBUILD`")),

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::ast::{CommandForm, Dockerfile, Instruction, InstructionKind, Stage};
+use super::ast::{Dockerfile, InstructionKind, Stage};
 use super::instruction::{Head, KEYWORDS};
 use super::lexer::Statement;
 use super::span::{Diagnostic, Span};
@@ -31,9 +31,8 @@ pub(super) fn run(
         from_casing(head, diagnostics);
     }
     stage_names(&dockerfile.stages, diagnostics);
-    let mut shells = BTreeMap::new();
     for stage in &dockerfile.stages {
-        instructions(stage, &mut shells, diagnostics);
+        maintainers(stage, diagnostics);
     }
     descriptions(dockerfile, diagnostics);
 }
@@ -100,50 +99,14 @@ fn stage_names(stages: &[Stage], diagnostics: &mut Vec<Diagnostic>) {
     }
 }
 
-/// Checks of single instructions. `shells` remembers which stages chose a
-/// SHELL: there, a shell form is meant.
-fn instructions(stage: &Stage, shells: &mut BTreeMap<String, bool>, diagnostics: &mut Vec<Diagnostic>) {
-    let mut shell = shells.get(&stage.from.image.text.to_lowercase()).copied().unwrap_or_default();
-    for instruction in &stage.instructions {
-        shell |= matches!(instruction.kind, InstructionKind::Shell(_));
-        diagnostics.extend(finding(instruction, shell));
-    }
-    if let Some(name) = &stage.from.name {
-        shells.insert(name.text.to_lowercase(), shell);
-    }
-}
-
-fn finding(instruction: &Instruction, shell: bool) -> Option<Diagnostic> {
-    let span = instruction.span;
-    let name = instruction.text.split(' ').next().unwrap_or_default();
-    match &instruction.kind {
-        InstructionKind::Maintainer(_) => Some(
-            Diagnostic::warning("MaintainerDeprecated", span, "`MAINTAINER` is deprecated")
-                .with_hint("use `LABEL org.opencontainers.image.authors=…`"),
-        ),
-        InstructionKind::Cmd(CommandForm::Shell(line))
-        | InstructionKind::Entrypoint(CommandForm::Shell(line))
-            if !shell =>
-        {
-            Some(shell_form(name, span, line))
-        }
-        InstructionKind::Env(_, true) | InstructionKind::Label(_, true) => Some(
-            Diagnostic::warning("LegacyKeyValueFormat", span, format!("`{name} key value` is the old form"))
-                .with_hint(format!("write `{name} key=value`")),
-        ),
-        _ => None,
-    }
-}
-
-fn shell_form(name: &str, span: Span, line: &str) -> Diagnostic {
-    let message = format!("`{name}` runs in a shell, which does not pass signals on");
-    let hint = if line.starts_with('[') {
-        "the brackets do not hold valid JSON: every element needs double quotes, with commas between"
-            .to_owned()
-    } else {
-        format!("use the JSON form: `{name} [\"program\", \"argument\"]`")
-    };
-    Diagnostic::warning("JSONArgsRecommended", span, message).with_hint(hint)
+/// Checks of single instructions.
+fn maintainers(stage: &Stage, diagnostics: &mut Vec<Diagnostic>) {
+    let found =
+        stage.instructions.iter().filter(|found| matches!(found.kind, InstructionKind::Maintainer(_)));
+    diagnostics.extend(found.map(|instruction| {
+        Diagnostic::warning("MaintainerDeprecated", instruction.span, "`MAINTAINER` is deprecated")
+            .with_hint("use `LABEL org.opencontainers.image.authors=…`")
+    }));
 }
 
 /// Comments above FROM … AS and ARG describe what they declare.

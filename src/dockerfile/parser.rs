@@ -3,7 +3,7 @@
 use super::ast::{Dockerfile, Instruction, InstructionKind, Stage};
 use super::check::Checks;
 use super::heredoc;
-use super::instruction::{Head, Reader, refused_trigger};
+use super::instruction::{Head, Reader};
 use super::lexer::{Statement, statements};
 use super::span::{Diagnostic, Position, Severity, Source, Span};
 use super::{directives, lint};
@@ -67,7 +67,8 @@ pub fn parse_trigger(text: &str) -> Result<Instruction, Vec<Diagnostic>> {
         return Err(vec![Diagnostic::error(place, message)]);
     };
     let head = Head::new(statement);
-    if let Some(message) = refused_trigger(&head.name) {
+    if head.name == "FROM" {
+        let message = "`FROM` cannot be a trigger of `ONBUILD`";
         diagnostics.push(Diagnostic::error(head.keyword.span(), message));
     }
     let instruction = Reader { escape: '\\', diagnostics: &mut diagnostics }.instruction(&head);

@@ -26,7 +26,7 @@ impl Commit {
         hasher.field("coracle git 1");
         hasher.field(&self.name);
         hasher.field(location.subdirectory.as_os_str().as_encoded_bytes());
-        hasher.field([u8::from(location.keep_git_dir), u8::from(location.submodules)]);
+        hasher.field([location.keep_git_dir, location.submodules, location.commit_time].map(u8::from));
         // `.git` and submodules at relative addresses differ between mirrors; the
         // password, which CIs make anew for each job, changes nothing.
         hasher.field(location.shown());
@@ -47,6 +47,10 @@ impl Fetcher {
     /// When git is missing, the repository cannot be reached, has no such
     /// reference, or the reference is another commit than the checksum says.
     pub async fn commit(&self, location: &GitLocation) -> Result<Commit, Error> {
+        location.check_by_commit()?;
+        if let (true, Some(commit)) = (location.by_commit, &location.checksum) {
+            return Ok(Commit { name: commit.clone(), reference: None });
+        }
         let wanted = location.reference.as_deref().unwrap_or("HEAD");
         if is_commit(wanted) {
             let commit = Commit { name: wanted.to_owned(), reference: None };
@@ -90,6 +94,12 @@ impl Fetcher {
         if location.submodules && tree.join(".gitmodules").symlink_metadata().is_ok() {
             let update = ["submodule", "--quiet", "update", "--init", "--recursive", "--depth=1"];
             git.run("fetch the submodules of", &tree, &update).await?;
+        }
+        if location.commit_time {
+            let printed = git.run("read", &tree, &["show", "-s", "--format=%ct", &commit.name, "--"]).await?;
+            // The tree itself is no file of the repository: its time does not count.
+            let seconds = printed.trim().parse().unwrap_or(0);
+            set_times(&tree, seconds).map_err(|source| Error::File { path: tree.clone(), source })?;
         }
         if location.keep_git_dir {
             tidy(&git, &tree, location).await?;
@@ -170,6 +180,27 @@ async fn tidy(git: &Git<'_>, tree: &Path, location: &GitLocation) -> Result<(), 
                 return Err(Error::File { path, source });
             }
             _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Everything below `directory` but `.git` gets this time, links themselves.
+fn set_times(directory: &Path, seconds: i64) -> std::io::Result<()> {
+    let time = rustix::fs::Timespec { tv_sec: seconds, tv_nsec: 0 };
+    let times = rustix::fs::Timestamps { last_access: time, last_modification: time };
+    let mut pending = vec![directory.to_owned()];
+    while let Some(directory) = pending.pop() {
+        for entry in fs::read_dir(&directory)? {
+            let entry = entry?;
+            if entry.file_name() == ".git" {
+                continue;
+            }
+            if entry.file_type()?.is_dir() {
+                pending.push(entry.path());
+            }
+            let flags = rustix::fs::AtFlags::SYMLINK_NOFOLLOW;
+            rustix::fs::utimensat(rustix::fs::CWD, entry.path(), &times, flags)?;
         }
     }
     Ok(())

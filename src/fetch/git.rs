@@ -139,16 +139,17 @@ impl<'a> Git<'a> {
         if url.scheme() != "https" && !(url.scheme() == "http" && crate::net::is_loopback(&host)) {
             return None;
         }
-        let of = |name: &str| {
-            let own = self.fetcher.secret(name, '.', &host);
-            let secret = own.or_else(|| self.fetcher.options.secrets.get(name))?;
-            secret.expose_str().map(str::trim).filter(|text| is_header(text)).map(str::to_owned)
+        // Those of the host go before those of every host, as in BuildKit.
+        let secrets = &self.fetcher.options.secrets;
+        let of = |name: String| {
+            let text = secrets.get(&name)?.expose_str()?.trim();
+            is_header(text).then(|| text.to_owned())
         };
-        let token = || {
-            of("GIT_AUTH_TOKEN")
-                .map(|token| format!("basic {}", STANDARD.encode(format!("x-access-token:{token}"))))
-        };
-        let value = of("GIT_AUTH_HEADER").or_else(token)?;
+        let basic = |token: String| format!("basic {}", STANDARD.encode(format!("x-access-token:{token}")));
+        let value = [format!(".{host}"), String::new()].into_iter().find_map(|suffix| {
+            let header = of(format!("GIT_AUTH_HEADER{suffix}"));
+            header.or_else(|| of(format!("GIT_AUTH_TOKEN{suffix}")).map(basic))
+        })?;
         let quoted = value.replace('\\', "\\\\").replace('"', "\\\"");
         Some(format!("[http \"{}://{host}/\"]\n\textraHeader = \"Authorization: {quoted}\"\n", url.scheme()))
     }

@@ -57,7 +57,7 @@ impl Fetcher {
     }
 
     async fn ask(&self, url: &Url, known: Option<&Download>) -> Result<Response, Error> {
-        let mut request = Request::get(url.clone());
+        let mut request = Request::get(url.clone()).plain_onward();
         let conditions = known.into_iter().flat_map(|known| {
             [(header::IF_NONE_MATCH, &known.etag), (header::IF_MODIFIED_SINCE, &known.last_modified)]
         });
@@ -79,7 +79,8 @@ impl Fetcher {
         let host = url.host_str()?;
         let whole = self.secret("HTTP_AUTH_HEADER", '_', host).and_then(|secret| secret.expose_str());
         let token = self.secret("HTTP_AUTH_TOKEN", '_', host).and_then(|secret| secret.expose_str());
-        let text = whole.map(str::to_owned).or_else(|| Some(format!("Bearer {}", token?.trim())))?;
+        // Of both BuildKit takes the token.
+        let text = token.map(|token| format!("Bearer {}", token.trim())).or(whole.map(str::to_owned))?;
         let mut value = header::HeaderValue::from_str(text.trim()).ok()?;
         value.set_sensitive(true);
         Some(value)

@@ -5,6 +5,7 @@
 //! Nothing of a location that passes here can be mistaken by git for an option,
 //! a glob, a revision expression or a path outside the repository.
 
+use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
 use thiserror::Error as ThisError;
@@ -35,6 +36,10 @@ pub struct GitLocation {
     pub keep_git_dir: bool,
     /// Submodules are wanted too.
     pub submodules: bool,
+    /// Files get the time of the commit, not that of the checkout.
+    pub commit_time: bool,
+    /// The checksum is what is fetched, wherever the reference points by now.
+    pub by_commit: bool,
 }
 
 /// Why a text is no place to fetch from.
@@ -103,15 +108,18 @@ impl GitLocation {
             checksum: None,
             keep_git_dir: false,
             submodules: true,
+            commit_time: false,
+            by_commit: false,
         };
         if let Some(fragment) = fragment {
             let (reference, directory) = fragment.split_once(':').unwrap_or((fragment, ""));
             location.set("ref", reference, text)?;
             location.set("subdir", directory, text)?;
         }
+        let mut seen = BTreeSet::new();
         for (key, value) in url::form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
-            if fragment.is_some() {
-                return Err(wrong(text, "it has a fragment and a query: use one of them"));
+            if !seen.insert(key.to_string()) {
+                return Err(wrong(text, format!("it says `{key}` twice")));
             }
             location.set(&key, &value, text)?;
         }
@@ -122,24 +130,37 @@ impl GitLocation {
     }
 
     fn set(&mut self, key: &str, value: &str, text: &str) -> Result<(), LocationError> {
+        // As Go's strconv.ParseBool reads it.
         let flag = |value: &str| match value {
-            "" | "1" | "true" => Ok(true),
-            "0" | "false" => Ok(false),
+            "" | "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+            "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
             _ => Err(wrong(text, format!("`{key}={value}` is neither true nor false"))),
         };
         let full = match key {
-            "tag" => format!("refs/tags/{value}"),
-            "branch" => format!("refs/heads/{value}"),
+            "tag" if !value.starts_with("refs/tags/") => format!("refs/tags/{value}"),
+            "branch" if !value.starts_with("refs/heads/") => format!("refs/heads/{value}"),
             _ => value.to_owned(),
         };
         match key {
             "ref" | "tag" | "branch" if value.is_empty() => {}
-            "ref" | "tag" | "branch" if self.reference.is_some() => {
+            "ref" | "tag" | "branch" if self.reference.as_ref().is_some_and(|known| *known != full) => {
                 return Err(wrong(text, "it names more than one ref"));
             }
             "ref" | "tag" | "branch" if is_reference(&full) => self.reference = Some(full),
             "ref" | "tag" | "branch" => return Err(wrong(text, format!("`{value}` cannot be a ref"))),
-            "subdir" => self.subdirectory = subdirectory(value, text)?,
+            "subdir" => {
+                let wanted = subdirectory(value, text)?;
+                if !self.subdirectory.as_os_str().is_empty() && self.subdirectory != wanted {
+                    return Err(wrong(text, "it names more than one directory"));
+                }
+                self.subdirectory = wanted;
+            }
+            "mtime" => match value {
+                "commit" => self.commit_time = true,
+                "checkout" => self.commit_time = false,
+                _ => return Err(wrong(text, format!("`mtime={value}` is neither `commit` nor `checkout`"))),
+            },
+            "fetch-by-commit" => self.by_commit = flag(value)?,
             "checksum" | "commit" => self.checksum = Some(checksum(value, text)?),
             "keep-git-dir" => self.keep_git_dir = flag(value)?,
             "submodules" => self.submodules = flag(value)?,
@@ -148,7 +169,7 @@ impl GitLocation {
                     text,
                     format!(
                         "`{key}` is no part of a git address \
-                (ref, tag, branch, subdir, checksum, keep-git-dir, submodules)"
+                (ref, tag, branch, subdir, checksum, commit, keep-git-dir, submodules, mtime, fetch-by-commit)"
                     ),
                 ));
             }
@@ -163,6 +184,17 @@ impl GitLocation {
             self.reference = Some(checksum.to_owned());
         }
         self.checksum = Some(checksum.to_owned());
+    }
+
+    /// Whether `fetch-by-commit` has a commit to go by: in the address, or from `--checksum`.
+    ///
+    /// # Errors
+    /// When it has none.
+    pub(super) fn check_by_commit(&self) -> Result<(), LocationError> {
+        match self.by_commit && !self.checksum.as_deref().is_some_and(is_commit) {
+            true => Err(wrong(&self.remote, "`fetch-by-commit` needs a `checksum` that is a whole commit")),
+            false => Ok(()),
+        }
     }
 
     /// The remote, fit for a log.

@@ -28,6 +28,10 @@ fn git_addresses() {
     check("ssh://git@x.io:22/a", "ssh://git@x.io:22/a", None, "");
     let commit = "0123456789012345678901234567890123456789";
     check(&format!("https://x.io/a.git?checksum={commit}"), remote, Some(commit), "");
+    check("https://x.io/a.git?subdir=dir#v1", remote, Some("v1"), "dir");
+    check("https://x.io/a.git?tag=refs/tags/v1#refs/tags/v1", remote, Some("refs/tags/v1"), "");
+    let times = git("https://x.io/a.git?mtime=commit&fetch-by-commit");
+    assert!(times.commit_time && times.by_commit && times.check_by_commit().is_err());
     let flags = git("https://x.io/a.git?keep-git-dir=true&submodules=false&commit=0123456");
     assert!(flags.keep_git_dir && !flags.submodules);
     assert_eq!((flags.checksum.as_deref(), flags.reference), (Some("0123456"), None));
@@ -48,7 +52,10 @@ fn git_addresses_that_are_refused() {
     check("https://x.io/a.git?subdir=a/../../b", "leads out");
     check("https://x.io/a.git?what=1", "`what` is no part");
     check("https://x.io/a.git?ref=a&branch=b", "more than one");
-    check("https://x.io/a.git?ref=a#b", "use one of them");
+    check("https://x.io/a.git?ref=a#b", "more than one");
+    check("https://x.io/a.git?subdir=a#b:c", "more than one directory");
+    check("https://x.io/a.git?ref=a&ref=a", "twice");
+    check("https://x.io/a.git?mtime=now", "neither `commit` nor");
     check("https://x.io/a.git?submodules=perhaps", "neither true nor false");
     check("https://x.io/a.git?checksum=xyz", "no commit");
     check("ssh://-oProxyCommand=x/a.git", "");

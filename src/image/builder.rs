@@ -74,6 +74,10 @@ impl ImageBuilder {
                 layers: layers.len(),
             });
         }
+        let mut config = config;
+        line_up(&mut config.history, layers.len());
+        // What an image spec does not know says something about the base, not about us.
+        config.extra.retain(|name, _| matches!(name.as_str(), "os.version" | "os.features"));
         Ok(Self { config, layers, annotations: BTreeMap::new() })
     }
 
@@ -104,6 +108,18 @@ impl ImageBuilder {
         self.config.created = Some(created);
     }
 
+    /// Gives every entry of the history, those of the base too, a time that is not
+    /// later than `epoch` (seconds since 1970), as BuildKit does for SOURCE_DATE_EPOCH.
+    pub fn clamp_history(&mut self, epoch: i64) {
+        let Ok(latest) = jiff::Timestamp::from_second(epoch) else { return };
+        for entry in &mut self.config.history {
+            let told = entry.created.as_deref().and_then(|text| text.parse::<jiff::Timestamp>().ok());
+            if told.is_none_or(|told| told > latest) {
+                entry.created = Some(latest.to_string());
+            }
+        }
+    }
+
     /// Sets the manifest's annotations.
     pub fn annotations(&mut self, annotations: BTreeMap<String, String>) {
         self.annotations = annotations;
@@ -132,6 +148,21 @@ impl ImageBuilder {
     }
 }
 
+/// One entry with a layer for each layer, or what comes later would stand beside the
+/// wrong one: some base images tell no history, or too much of it.
+fn line_up(history: &mut Vec<History>, layers: usize) {
+    let told = history.iter().filter(|entry| !entry.empty_layer).count();
+    for _ in told..layers {
+        history.push(History { comment: "the base image does not say".to_owned(), ..History::default() });
+    }
+    let surplus = told.saturating_sub(layers);
+    history
+        .iter_mut()
+        .filter(|entry| !entry.empty_layer)
+        .take(surplus)
+        .for_each(|entry| entry.empty_layer = true);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -157,6 +188,20 @@ mod tests {
         assert_eq!(config.rootfs.diff_ids, [Digest::of("x")]);
         assert_eq!(config.history.iter().map(|h| h.empty_layer).collect::<Vec<_>>(), [true, false]);
         assert_eq!(image.manifest().layers[0].media_type, media_type::LAYER_GZIP);
+    }
+
+    #[test]
+    fn the_history_of_a_base_lines_up() {
+        let check = |told: &[bool], layers: usize, expected: &[bool]| {
+            let entry = |empty: &bool| History { empty_layer: *empty, ..History::default() };
+            let mut history: Vec<History> = told.iter().map(entry).collect();
+            line_up(&mut history, layers);
+            assert_eq!(history.iter().map(|entry| entry.empty_layer).collect::<Vec<_>>(), expected);
+        };
+        check(&[], 2, &[false, false]);
+        check(&[false, true], 1, &[false, true]);
+        check(&[true, false], 2, &[true, false, false]);
+        check(&[false, true, false], 1, &[true, true, false]);
     }
 
     #[test]

@@ -29,13 +29,13 @@ pub struct ImageConfig {
     #[serde(default)]
     pub os: String,
     /// How to run it.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub config: ContainerConfig,
     /// What it is made of.
     #[serde(default)]
     pub rootfs: RootFs,
     /// How it was made.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "null_as_default")]
     pub history: Vec<History>,
     /// Fields this program does not know, kept.
     #[serde(flatten)]

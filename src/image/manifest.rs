@@ -150,6 +150,28 @@ impl ManifestKind {
     }
 }
 
+/// The entry of an index for a platform: the very one, else the first that runs there.
+///
+/// # Errors
+/// The platforms there are, when none fits.
+pub fn choose(
+    platform: &Platform,
+    entries: Vec<(Descriptor, Option<Platform>)>,
+) -> Result<Descriptor, Vec<Platform>> {
+    let fits = |exact: bool| {
+        let same = move |other: &Platform| if exact { platform == other } else { platform.accepts(other) };
+        entries.iter().find(|(_, other)| other.as_ref().is_some_and(same)).map(|(found, _)| found.clone())
+    };
+    fits(true).or_else(|| fits(false)).ok_or_else(|| {
+        // Attestations are listed under `unknown/unknown`.
+        let mut available: Vec<Platform> =
+            entries.iter().filter_map(|(_, other)| other.clone()).filter(|p| p.os != "unknown").collect();
+        available.sort();
+        available.dedup();
+        available
+    })
+}
+
 impl Manifest {
     /// The blob, exactly as the OCI spec has it.
     pub fn to_bytes(&self) -> Vec<u8> {

@@ -15,6 +15,6 @@ mod reference;
 pub use builder::{BuildError, Image, ImageBuilder};
 pub use config::{ConfigError, ContainerConfig, Healthcheck, History, ImageConfig, RootFs};
 pub use digest::{Digest, DigestError, Hasher, HashingReader, HashingWriter};
-pub use manifest::{Descriptor, Layer, Manifest, ManifestError, ManifestKind, media_type};
+pub use manifest::{Descriptor, Layer, Manifest, ManifestError, ManifestKind, choose, media_type};
 pub use platform::{Platform, PlatformError};
 pub use reference::{Reference, ReferenceError};

@@ -6,10 +6,10 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 
-use rustix::fs::{AtFlags, Gid, Mode, Timespec, Timestamps, UTIME_OMIT, Uid, XattrFlags};
+use rustix::fs::{AtFlags, Gid, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, Uid, XattrFlags};
 use rustix::io::Errno;
 
-use crate::metadata::{Device, DeviceKind, Key, Record};
+use crate::metadata::{self, Device, DeviceKind, Key, Record};
 
 use super::{Entry, Error, Kind};
 
@@ -27,10 +27,8 @@ pub(super) fn describe(inode: BorrowedFd<'_>, entry: &Entry, key: &Key) -> Resul
     set_owner(inode, entry, &mut record)?;
     set_xattrs(inode, entry, &mut record)?;
     let mode = safe_mode(entry, &mut record);
-    // A fifo takes no `user.*` attributes (xattr(7)): the index alone knows.
-    if !record.is_empty() && entry.kind != Kind::Fifo {
-        let failed = |source| Error::Record { path: entry.path.clone(), source };
-        record.write(inode, key).map_err(failed)?;
+    if !record.is_empty() {
+        record.put(inode, key).or_else(|error| tolerated(entry, error))?;
     }
     let mode = Mode::from_raw_mode(mode);
     rustix::fs::fchmod(inode, mode).map_err(|errno| failed(entry, "chmod", errno))?;
@@ -39,15 +37,35 @@ pub(super) fn describe(inode: BorrowedFd<'_>, entry: &Entry, key: &Key) -> Resul
 
 /// As [`describe`], of the symbolic link `name` in `parent`, which has neither
 /// a mode nor `user.*` attributes.
-pub(super) fn describe_link(parent: BorrowedFd<'_>, name: &OsStr, entry: &Entry) -> Result<(), Error> {
+pub(super) fn describe_link(
+    parent: BorrowedFd<'_>,
+    name: &OsStr,
+    entry: &Entry,
+    key: &Key,
+) -> Result<(), Error> {
     let (uid, gid) = (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid));
     match rustix::fs::chownat(parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW) {
-        // The index knows the owner.
-        Ok(()) | Err(Errno::PERM | Errno::INVAL) => {}
+        Ok(()) => {}
+        Err(Errno::PERM | Errno::INVAL) => {
+            let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let link = rustix::fs::openat(parent, name, flags, Mode::empty());
+            let link = link.map_err(|errno| failed(entry, "open", errno))?;
+            let record = Record { owner: Some((entry.uid, entry.gid)), ..Record::default() };
+            record.put(link.as_fd(), key).or_else(|error| tolerated(entry, error))?;
+        }
         Err(errno) => return Err(failed(entry, "chown", errno)),
     }
     rustix::fs::utimensat(parent, name, &times(entry), AtFlags::SYMLINK_NOFOLLOW)
         .map_err(|errno| failed(entry, "utimensat", errno))
+}
+
+/// Outside a user namespace only root may put a record on a link or a fifo; the
+/// index knows its owner, and no RUN will see it there.
+fn tolerated(entry: &Entry, source: metadata::Error) -> Result<(), Error> {
+    if matches!(entry.kind, Kind::Symlink { .. } | Kind::Fifo) {
+        return Ok(());
+    }
+    Err(Error::Record { path: entry.path.clone(), source })
 }
 
 /// Marks an open directory as opaque.
@@ -95,9 +113,10 @@ fn set_xattrs(inode: BorrowedFd<'_>, entry: &Entry, record: &mut Record) -> Resu
 
 /// The mode the inode gets. With a foreign owner setuid and setgid would give
 /// the builder's own rights away, and the kernel may drop setgid silently
-/// (chmod(2)): then they lie in the record.
+/// (chmod(2)): then they lie in the record. On a directory they give nothing
+/// away, and the kernel must see them: what is made in it inherits its group.
 fn safe_mode(entry: &Entry, record: &mut Record) -> u32 {
-    if record.owner.is_some() && entry.mode & 0o6000 != 0 {
+    if record.owner.is_some() && entry.mode & 0o6000 != 0 && !entry.kind.is_directory() {
         record.mode = Some(entry.mode);
         return entry.mode & 0o1777;
     }

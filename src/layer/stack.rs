@@ -36,7 +36,7 @@ struct Slot {
     data: Place,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Place {
     layer: u32,
     at: u32,
@@ -174,6 +174,32 @@ impl Stack {
         let data = self.slots[at].data;
         let same = self.slots.iter().filter(|slot| slot.data == data);
         same.map(|slot| to_path(self.name(*slot))).collect()
+    }
+
+    /// All files that have several names: where their bytes lie (`source_layer`,
+    /// `source_path`) → the names, sorted. Looks at every path of the chain once.
+    pub fn shared(&self) -> HashMap<(usize, PathBuf), Vec<PathBuf>> {
+        // What links of a chain are called elsewhere; a directory may be
+        // described by another layer, too.
+        let is_link = |slot: &&Slot| slot.data != slot.name && !self.entry(slot.data).kind.is_directory();
+        let mut shared: HashMap<Place, Vec<PathBuf>> = HashMap::new();
+        for slot in self.slots.iter().filter(is_link) {
+            shared.entry(slot.data).or_default().push(to_path(self.name(*slot)));
+        }
+        for slot in self.slots.iter().filter(|slot| slot.data == slot.name) {
+            if let Some(names) = shared.get_mut(&slot.name) {
+                names.push(to_path(self.name(*slot)));
+            }
+        }
+        let source = |place: Place| {
+            let path = self.layers[place.layer as usize].path_at(place.at as usize);
+            (place.layer as usize, to_path(path))
+        };
+        let sorted = |(place, mut names): (Place, Vec<PathBuf>)| {
+            names.sort();
+            (source(place), names)
+        };
+        shared.into_iter().map(sorted).collect()
     }
 
     /// Everything there is, sorted by path.

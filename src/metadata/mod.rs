@@ -14,17 +14,22 @@
 //! body                = presence bits (1) │ the fields present, little endian
 //! ```
 //!
+//! Inodes that take no such attribute say their owner in another one ([`place`]).
+//!
 //! The authentication covers the content alone, not the path or the inode
 //! number: both change under a record's feet (rename, copy-up).
 
 mod key;
+mod place;
 mod record;
 
 /// Marks a regular file of a tree that has several names. overlayfs breaks such
 /// a group when it copies one name up (and leaves out its own mark of a copy
 /// then); the mark is copied along, and tells a name that was written in place
-/// from one that was replaced. Never part of a layer.
+/// from one that was replaced. Its value is the path of the name that the layer
+/// has as the file. Never part of a layer.
 pub const LINKED_XATTR: &str = "user.coracle.linked";
 
 pub use key::Key;
+pub use place::{give, is_hidden, takes_any};
 pub use record::{Device, DeviceKind, Error, RECORD_XATTR, Record};

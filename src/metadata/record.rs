@@ -16,7 +16,7 @@ pub const RECORD_XATTR: &str = "user.coracle.record";
 const VERSION: u8 = 1;
 const TAG: usize = 32;
 /// Longest attribute we read; larger ones are not ours (a capability is 24 bytes).
-const LONGEST: usize = 4096;
+pub(super) const LONGEST: usize = 4096;
 
 const OWNER: u8 = 1;
 const MODE: u8 = 2;
@@ -68,6 +68,15 @@ pub enum Error {
     /// that takes none.
     #[error("cannot write the metadata record")]
     Write(#[source] io::Error),
+}
+
+impl Error {
+    /// What the kernel answered.
+    pub fn into_io(self) -> io::Error {
+        match self {
+            Self::Read(error) | Self::Write(error) => error,
+        }
+    }
 }
 
 impl Record {

@@ -191,6 +191,14 @@ impl Http {
         host::may_follow(origin, target).then_some(()).ok_or("an address inside this network")
     }
 
+    pub(super) fn check_redirect(&self, request: &Request, target: &Url) -> Result<(), &'static str> {
+        let plain = request.plain_onward && request.url.scheme() == "http" && target.scheme() == "http";
+        match plain && target.has_host() && host::may_follow(&request.url, target) {
+            true => Ok(()),
+            false => self.check_target(&request.url, target),
+        }
+    }
+
     /// Sends a request, follows redirects, and tries again where that may help
     /// (429, 5xx, broken or silent connections) if the request is repeatable.
     ///
@@ -279,7 +287,7 @@ impl Http {
                 }
                 return Ok(self.response(next, answer, left_host));
             };
-            self.check_target(&request.url, &target).map_err(|reason| forbidden(&next, &target, reason))?;
+            self.check_redirect(request, &target).map_err(|reason| forbidden(&next, &target, reason))?;
             if host::authority(&target) != host::authority(&next.url) || target.scheme() != next.url.scheme()
             {
                 next.headers.remove(AUTHORIZATION);

@@ -26,6 +26,9 @@ pub struct Request {
     pub body: Body,
     /// Whether trying again after a passing failure is safe and wanted.
     pub repeatable: bool,
+    /// Whether one that goes out in plain HTTP may be sent on in plain HTTP, to any
+    /// host: whoever wrote the address asked for no more.
+    pub plain_onward: bool,
 }
 
 /// What a request sends along.
@@ -52,7 +55,14 @@ pub enum Body {
 impl Request {
     /// A repeatable request without headers and body.
     pub fn new(method: Method, url: Url) -> Self {
-        Self { method, url, headers: HeaderMap::new(), body: Body::Empty, repeatable: true }
+        Self {
+            method,
+            url,
+            headers: HeaderMap::new(),
+            body: Body::Empty,
+            repeatable: true,
+            plain_onward: false,
+        }
     }
 
     /// A GET.
@@ -64,6 +74,13 @@ impl Request {
     #[must_use]
     pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.insert(name, value);
+        self
+    }
+
+    /// Lets redirects from plain HTTP lead to plain HTTP.
+    #[must_use]
+    pub fn plain_onward(mut self) -> Self {
+        self.plain_onward = true;
         self
     }
 

@@ -228,3 +228,20 @@ async fn a_host_is_only_a_host() {
         assert!(http.origin(host).await.is_err(), "{host}");
     }
 }
+
+#[test]
+fn plain_http_leads_on_to_plain_http_only_where_that_was_asked_for() {
+    let http = Http::new(Options::default(), Arc::new(Silent)).unwrap();
+    let check = |request: &Request, target: &str, allowed: bool| {
+        let target = Url::parse(target).unwrap();
+        assert_eq!(http.check_redirect(request, &target).is_ok(), allowed, "{} to {target}", request.url);
+    };
+    let get = |url: &str| Request::get(Url::parse(url).unwrap());
+    check(&get("http://a.example/x"), "http://b.example/y", false);
+    let plain = get("http://a.example/x").plain_onward();
+    check(&plain, "http://b.example/y", true);
+    check(&plain, "https://b.example/y", true);
+    check(&plain, "ftp://b.example/y", false);
+    check(&plain, "http://169.254.169.254/y", false);
+    check(&get("https://a.example/x").plain_onward(), "http://b.example/y", false);
+}

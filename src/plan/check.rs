@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use super::report::Report;
 use super::scope::{Expansion, Variables, guess};
-use crate::dockerfile::{Span, Word};
+use crate::dockerfile::{Diagnostic, Span, Word};
 use crate::image::Platform;
 
 /// A variable in FROM that no ARG before FROM declares.
@@ -88,6 +88,28 @@ const HARMLESS_WORDS: [&str; 3] = ["public", "file", "version"];
 pub(super) fn relative_workdir(report: &mut Report, span: Span, path: &str) {
     let message = format!("relative WORKDIR `{path}` depends on the base image's directory");
     report.warning("WorkdirRelativePath", span, message);
+}
+
+/// `CMD` and `ENTRYPOINT` in shell form where no SHELL says that this is meant.
+pub(super) fn shell_form(report: &mut Report, span: Span, instruction: &str, line: &str) {
+    let hint = if line.starts_with('[') {
+        "the brackets do not hold valid JSON: every element needs double quotes, with commas between"
+            .to_owned()
+    } else {
+        format!("use the JSON form: `{instruction} [\"program\", \"argument\"]`")
+    };
+    let message = format!("`{instruction}` runs in a shell, which does not pass signals on");
+    report.push(Diagnostic::warning("JSONArgsRecommended", span, message).with_hint(hint));
+}
+
+/// `ENV name value`.
+pub(super) fn legacy_pair(report: &mut Report, span: Span, instruction: &str) {
+    let found = Diagnostic::warning(
+        "LegacyKeyValueFormat",
+        span,
+        format!("`{instruction} key value` is the old form"),
+    );
+    report.push(found.with_hint(format!("write `{instruction} key=value`")));
 }
 
 /// Said at the earlier one: it has no effect.

@@ -32,7 +32,7 @@ pub(super) fn copy(
     }
     let chmod = words.chmod(flags, report)?;
     let created_by = words.history("COPY", flags.parents);
-    let op = words.into_op(origin?, flags, chmod, None, &draft.directory());
+    let op = words.into_op(origin?, flags, chmod, None, draft.directory());
     draft.step(site, Op::Copy(Box::new(op)), created_by);
     Some(())
 }
@@ -63,7 +63,7 @@ pub(super) fn add(
         unpack: add.unpack,
     };
     let created_by = words.history("ADD", flags.parents);
-    let op = words.into_op(CopyFrom::Context, flags, chmod?, Some(options), &draft.directory());
+    let op = words.into_op(CopyFrom::Context, flags, chmod?, Some(options), draft.directory());
     draft.step(site, Op::Copy(Box::new(op)), created_by);
     Some(())
 }

@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::globals::Globals;
 use super::graph::{Base, Command, Graph, Node, Source};
-use super::op::{Op, Stage, StageBase, StageId, Step};
+use super::op::{CopyFrom, CopyOp, CopySource, Op, Stage, StageBase, StageId, Step};
 use super::options::{Bases, Options};
 use super::report::Report;
 use super::scope::{Expander, Variables};
-use super::{check, history, metadata, path, source};
+use super::{check, history, metadata};
 use crate::dockerfile::{InstructionKind, Span};
 use crate::image::{ImageConfig, Platform};
 
@@ -93,9 +93,10 @@ impl Draft {
                 }
                 None => Self::default(),
             },
-            Base::Replaced(name) | Base::Unsupported(name) => {
-                report.error(node.ast.from.image.span, source::not_a_base(name));
-                Self::default()
+            Base::Replaced(name) | Base::Context(name) => {
+                let mut draft = Self::on_image(scratch(&options.platform));
+                draft.steps.push(files_of(name, node));
+                draft
             }
             Base::Broken => Self::default(),
         };
@@ -122,13 +123,18 @@ impl Draft {
     fn settle(&mut self) {
         self.config.created = None;
         self.config.config.on_build.clear();
-        if self.complete && self.config.config.env_value("PATH").is_none() {
+        self.config.config.extra.clear();
+        let windows = self.config.os == "windows";
+        if self.complete && self.config.config.env_value("PATH").is_none() && !windows {
             self.config.config.set_env("PATH", DEFAULT_PATH);
             self.variables.set("PATH", DEFAULT_PATH);
         }
         let directory = &mut self.config.config.working_dir;
-        if !directory.is_empty() && !directory.starts_with('/') {
-            *directory = path::join("/", directory);
+        if !directory.is_empty() {
+            *directory = super::path::workdir(directory, directory);
+            if windows {
+                *directory = directory.replace('/', "\\");
+            }
         }
     }
 
@@ -154,8 +160,11 @@ impl Draft {
     }
 
     /// Where the next instruction works.
-    pub(super) fn directory(&self) -> String {
-        path::join("/", &self.config.config.working_dir)
+    pub(super) fn directory(&self) -> &str {
+        match self.config.config.working_dir.as_str() {
+            "" => "/",
+            directory => directory,
+        }
     }
 
     pub(super) fn expander<'a>(&'a self, site: Site<'_>, report: &'a mut Report) -> Expander<'a> {
@@ -198,14 +207,14 @@ impl Draft {
         bases: &Bases,
     ) -> Option<Stage> {
         let base = match &node.base {
-            Base::Scratch => StageBase::Scratch,
+            Base::Scratch | Base::Replaced(_) | Base::Context(_) => StageBase::Scratch,
             Base::Stage(base) => StageBase::Stage(*ids.get(base)?),
             Base::Image(reference) => {
                 let platform = node.platform.clone();
                 let digest = bases.get(&(reference.clone(), platform.clone()))?.digest;
                 StageBase::Image { reference: reference.clone(), platform, digest }
             }
-            Base::Replaced(_) | Base::Unsupported(_) | Base::Broken => return None,
+            Base::Broken => return None,
         };
         Some(Stage {
             name: node.name.clone(),
@@ -239,6 +248,29 @@ impl Draft {
         if variant.is_some() || !same {
             self.config.variant.clone_from(variant);
         }
+    }
+}
+
+/// The step that a FROM is when it names files: as `COPY --from=name . /`.
+fn files_of(name: &str, node: &Node<'_>) -> Step {
+    let op = CopyOp {
+        from: CopyFrom::Named(name.to_owned()),
+        sources: vec![CopySource::Path("/".to_owned())],
+        destination: "/".to_owned(),
+        chown: None,
+        chmod: None,
+        link: true,
+        parents: false,
+        exclude: Vec::new(),
+        add: None,
+    };
+    let from = &node.ast.from;
+    Step {
+        span: Some(from.span),
+        from_span: from.span,
+        text: from.text.clone(),
+        history: history::entry(format!("FROM {name} # files of a build context"), true),
+        op: Op::Copy(Box::new(op)),
     }
 }
 

@@ -2,12 +2,12 @@
 
 use super::globals::Globals;
 use super::graph::{Base, Node, same};
-use super::options::{NamedContext, Options};
+use super::options::Options;
 use super::report::Report;
 use super::scope::expand;
 use super::{check, source};
 use crate::dockerfile::{self, Diagnostic, Dockerfile};
-use crate::image::{Platform, Reference};
+use crate::image::{Platform, Reference, ReferenceError};
 
 /// A FROM line and what it can see.
 pub(super) struct FromLine<'a, 'b> {
@@ -65,25 +65,47 @@ impl<'a> FromLine<'a, '_> {
         report.take(word.span, expansion.value.parse())
     }
 
-    fn base(&self, ast: &dockerfile::Stage, image: &str, report: &mut Report) -> Base {
-        match source::replacement(self.options, ast) {
-            Some((_, NamedContext::Image(reference))) => return Base::Image(reference.clone()),
-            Some((name, _)) => return Base::Replaced(name.to_owned()),
-            None => {}
+    fn not_an_image(&self, ast: &dockerfile::Stage, image: &str, error: &ReferenceError) -> Diagnostic {
+        let wrong = Diagnostic::error(ast.from.image.span, error.to_string());
+        let names = self.earlier.iter().filter_map(|node| node.ast.from.name.as_ref());
+        match names.map(|name| name.text.to_lowercase()).find(|name| same(name, image)) {
+            Some(name) => wrong.with_hint(format!("FROM finds a stage by its name in lower case: `{name}`")),
+            None => wrong,
         }
-        let earlier = |node: &Node| node.ast.from.name.as_ref().is_some_and(|name| same(&name.text, image));
+    }
+
+    fn base(&self, ast: &dockerfile::Stage, image: &str, report: &mut Report) -> Base {
+        if let Some((name, context)) = source::replacement(self.options, ast) {
+            let files = || Base::Replaced(name.to_owned());
+            return source::image_of(name, context).map_or_else(files, on_image);
+        }
+        // Stages are kept in lower case, and here nothing else finds them.
+        let earlier =
+            |node: &Node| node.ast.from.name.as_ref().is_some_and(|name| name.text.to_lowercase() == image);
         if let Some(base) = self.earlier.iter().rposition(earlier) {
             return Base::Stage(base);
         }
         if image == "scratch" {
             return Base::Scratch;
         }
-        let span = ast.from.image.span;
-        let Some(reference) = report.take(span, image.parse::<Reference>()) else { return Base::Broken };
+        let reference = match image.parse::<Reference>() {
+            Ok(reference) => reference,
+            Err(error) => {
+                report.push(self.not_an_image(ast, image, &error));
+                return Base::Broken;
+            }
+        };
         match source::for_image(self.options, &reference) {
             None => Base::Image(reference),
-            Some((_, NamedContext::Image(other))) => Base::Image(other.clone()),
-            Some((name, _)) => Base::Unsupported(name.to_owned()),
+            Some((name, context)) => {
+                let files = || Base::Context(name.to_owned());
+                source::image_of(name, context).map_or_else(files, on_image)
+            }
         }
     }
+}
+
+/// `docker-image://scratch` is no image.
+fn on_image(reference: Reference) -> Base {
+    if source::is_scratch(&reference) { Base::Scratch } else { Base::Image(reference) }
 }

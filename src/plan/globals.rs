@@ -31,7 +31,7 @@ impl Globals {
         for stage in &dockerfile.stages {
             let image = &stage.from.image;
             let Ok(name) = expand(&image.text, dockerfile.directives.escape, &globals.values) else { return };
-            if image.text.contains('$') && name.value.parse::<Reference>().is_err() {
+            if name.value.parse::<Reference>().is_err() {
                 check::invalid_default(report, image);
             }
         }

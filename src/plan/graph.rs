@@ -59,11 +59,11 @@ pub(super) enum Base {
     Scratch,
     Stage(usize),
     Image(Reference),
-    /// A `--build-context` that is no image has the stage's name and stands in for it:
-    /// it can be read from, not built on.
+    /// A `--build-context` that is no image has the stage's name and stands in for it,
+    /// with all it does.
     Replaced(String),
-    /// A `--build-context` that is no image has the base's name.
-    Unsupported(String),
+    /// A `--build-context` that is no image has the base's name: its files on scratch.
+    Context(String),
     /// The FROM line is wrong, which is said.
     Broken,
 }
@@ -129,7 +129,7 @@ impl<'a> Graph<'a> {
                 image_triggers(triggers, node.ast.from.span, report)
             }
             Base::Stage(base) if source::replacement(options, self.nodes[*base].ast).is_none() => {
-                stage_triggers(self.nodes[*base].ast)
+                stage_triggers(self.nodes[*base].ast, node.ast.from.span, report)
             }
             _ => Vec::new(),
         };
@@ -147,8 +147,10 @@ impl<'a> Graph<'a> {
             if !self.needed.insert(index) {
                 continue;
             }
-            if let Base::Stage(base) = self.nodes[index].base {
-                waiting.push(base);
+            match &self.nodes[index].base {
+                Base::Stage(base) => waiting.push(*base),
+                Base::Replaced(name) | Base::Context(name) => drop(self.contexts.insert(name.clone())),
+                Base::Scratch | Base::Image(_) | Base::Broken => {}
             }
             for (place, word) in froms(&self.nodes[index].commands) {
                 let mut say = |diagnostic: Diagnostic| {
@@ -198,7 +200,7 @@ impl<'a> Graph<'a> {
             return Err(error(format!("`from={name}` is {which}; only earlier stages can be read")));
         }
         match &self.nodes[stage].base {
-            Base::Replaced(context) => source::context(options, context, *span),
+            Base::Replaced(context) => Ok(source::context(options, context)),
             _ => Ok(Source::Stage(stage)),
         }
     }
@@ -282,16 +284,22 @@ fn image_triggers<'a>(triggers: &[String], from: Span, report: &mut Report) -> V
     commands
 }
 
-fn stage_triggers(base: &dockerfile::Stage) -> Vec<Command<'_>> {
-    let trigger = |instruction: &Instruction| matches!(instruction.kind, InstructionKind::Onbuild(..));
-    let triggers = base.instructions.iter().filter(|instruction| trigger(instruction));
-    triggers
-        .filter_map(|instruction| match &instruction.kind {
-            InstructionKind::Onbuild(_, inner) => Some(inner.as_ref()),
-            _ => None,
-        })
-        .map(|inner| Command { instruction: Cow::Borrowed(inner), triggered: true, place: None })
-        .collect()
+fn stage_triggers<'a>(base: &'a dockerfile::Stage, from: Span, report: &mut Report) -> Vec<Command<'a>> {
+    let mut commands = Vec::new();
+    for instruction in &base.instructions {
+        match &instruction.kind {
+            InstructionKind::Onbuild(_, Some(inner)) => {
+                let instruction = Cow::Borrowed(inner.as_ref());
+                commands.push(Command { instruction, triggered: true, place: None });
+            }
+            // It is wrong, which is said again where it counts.
+            InstructionKind::Onbuild(text, None) => {
+                commands.extend(image_triggers(std::slice::from_ref(text), from, report));
+            }
+            _ => {}
+        }
+    }
+    commands
 }
 
 /// Stage names compare without case.

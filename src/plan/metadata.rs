@@ -23,10 +23,10 @@ pub(super) fn apply(draft: &mut Draft, site: Site<'_>, report: &mut Report) -> O
             copy::copy(draft, site, flags, from.as_ref(), sources, report)
         }
         InstructionKind::Entrypoint(form) => entrypoint(draft, site, form, report),
-        InstructionKind::Env(pairs, _) => env(draft, site, pairs, report),
+        InstructionKind::Env(pairs, legacy) => env(draft, site, pairs, *legacy, report),
         InstructionKind::Expose(words) => expose_ports(draft, site, words, report),
         InstructionKind::Healthcheck(kind) => healthcheck(draft, site, kind, report),
-        InstructionKind::Label(pairs, _) => label(draft, site, pairs, report),
+        InstructionKind::Label(pairs, legacy) => label(draft, site, pairs, *legacy, report),
         InstructionKind::Maintainer(name) => {
             draft.config.author.clone_from(&name.text);
             draft.record(site, format!("MAINTAINER {}", name.text));
@@ -83,7 +83,16 @@ fn arg(draft: &mut Draft, site: Site<'_>, args: &[Arg], report: &mut Report) -> 
     sound.then_some(())
 }
 
-fn env(draft: &mut Draft, site: Site<'_>, pairs: &[KeyValue], report: &mut Report) -> Option<()> {
+fn env(
+    draft: &mut Draft,
+    site: Site<'_>,
+    pairs: &[KeyValue],
+    legacy: bool,
+    report: &mut Report,
+) -> Option<()> {
+    if legacy {
+        check::legacy_pair(report, site.span(), "ENV");
+    }
     let pairs = expand_pairs(draft, site, pairs, report)?;
     for (name, value) in &pairs {
         check::secret_name(report, site.span(), "ENV", name);
@@ -94,7 +103,16 @@ fn env(draft: &mut Draft, site: Site<'_>, pairs: &[KeyValue], report: &mut Repor
     Some(())
 }
 
-fn label(draft: &mut Draft, site: Site<'_>, pairs: &[KeyValue], report: &mut Report) -> Option<()> {
+fn label(
+    draft: &mut Draft,
+    site: Site<'_>,
+    pairs: &[KeyValue],
+    legacy: bool,
+    report: &mut Report,
+) -> Option<()> {
+    if legacy {
+        check::legacy_pair(report, site.span(), "LABEL");
+    }
     let pairs = expand_pairs(draft, site, pairs, report)?;
     for (name, value) in &pairs {
         draft.labelled.insert(name.clone());
@@ -167,12 +185,16 @@ fn workdir(draft: &mut Draft, site: Site<'_>, word: &Word, report: &mut Report) 
         check::relative_workdir(report, word.span, &wanted);
     }
     draft.workdir_set = true;
-    let path = path::join(&draft.directory(), &wanted);
-    // BuildKit keeps an absolute one as it is written, a slash at its end too.
-    let shown = if wanted.starts_with('/') { wanted } else { path.clone() };
-    let created_by = format!("WORKDIR {shown}");
-    draft.config.config.working_dir.clone_from(&shown);
-    if shown == "/" {
+    let windows = draft.config.os == "windows";
+    let directory = match windows {
+        true => path::windows_workdir(draft.directory(), &wanted),
+        false => path::workdir(draft.directory(), &wanted),
+    };
+    let created_by = format!("WORKDIR {directory}");
+    let path = path::join("/", &directory);
+    let is_root = directory == "/";
+    draft.config.config.working_dir = if windows { directory.replace('/', "\\") } else { directory };
+    if is_root {
         draft.record(site, created_by);
     } else {
         let user = draft.config.config.user.clone();
@@ -192,6 +214,7 @@ pub(super) fn command_line(draft: &Draft, form: &CommandForm) -> Vec<String> {
 /// `line` as the last argument of SHELL.
 pub(super) fn in_shell(draft: &Draft, line: &str) -> Vec<String> {
     let mut words = match draft.config.config.shell.as_slice() {
+        [] if draft.config.os == "windows" => ["cmd", "/S", "/C"].map(str::to_owned).to_vec(),
         [] => vec!["/bin/sh".to_owned(), "-c".to_owned()],
         shell => shell.to_vec(),
     };
@@ -204,8 +227,15 @@ fn unless_empty(words: &[String]) -> Option<Vec<String>> {
     if words.is_empty() { None } else { Some(words.to_vec()) }
 }
 
+fn check_form(draft: &Draft, site: Site<'_>, instruction: &str, form: &CommandForm, report: &mut Report) {
+    if let (CommandForm::Shell(line), []) = (form, draft.config.config.shell.as_slice()) {
+        check::shell_form(report, site.span(), instruction, line);
+    }
+}
+
 fn cmd(draft: &mut Draft, site: Site<'_>, form: &CommandForm, report: &mut Report) -> Option<()> {
     check::used_once(report, draft.cmd.replace(site.span()), "CMD");
+    check_form(draft, site, "CMD", form, report);
     let words = command_line(draft, form);
     draft.config.config.cmd = unless_empty(&words);
     // BuildKit sets it on every platform.
@@ -216,6 +246,7 @@ fn cmd(draft: &mut Draft, site: Site<'_>, form: &CommandForm, report: &mut Repor
 
 fn entrypoint(draft: &mut Draft, site: Site<'_>, form: &CommandForm, report: &mut Report) -> Option<()> {
     check::used_once(report, draft.entrypoint.replace(site.span()), "ENTRYPOINT");
+    check_form(draft, site, "ENTRYPOINT", form, report);
     let words = command_line(draft, form);
     draft.config.config.entrypoint = unless_empty(&words);
     // The base's CMD was meant for the base's entry point.
@@ -244,28 +275,19 @@ fn healthcheck(draft: &mut Draft, site: Site<'_>, kind: &HealthcheckKind, report
     check::used_once(report, draft.healthcheck.replace(site.span()), "HEALTHCHECK");
     let check = match kind {
         HealthcheckKind::None => Healthcheck { test: vec!["NONE".to_owned()], ..Healthcheck::default() },
-        HealthcheckKind::Cmd(flags, form) => health_command(site, flags, form, report)?,
+        HealthcheckKind::Cmd(flags, form) => health_command(flags, form, report)?,
     };
     draft.record(site, history::healthcheck(&check));
     draft.config.config.healthcheck = Some(check);
     Some(())
 }
 
-fn health_command(
-    site: Site<'_>,
-    flags: &HealthcheckFlags,
-    form: &CommandForm,
-    report: &mut Report,
-) -> Option<Healthcheck> {
+fn health_command(flags: &HealthcheckFlags, form: &CommandForm, report: &mut Report) -> Option<Healthcheck> {
     let HealthcheckFlags { interval, timeout, start_period, start_interval, retries } = flags;
     let mut test = match form {
         CommandForm::Exec(words) => words.clone(),
         CommandForm::Shell(line) => vec![line.clone()],
     };
-    if test.iter().all(String::is_empty) {
-        report.error(site.span(), "HEALTHCHECK CMD needs a command");
-        return None;
-    }
     test.insert(0, if matches!(form, CommandForm::Exec(_)) { "CMD" } else { "CMD-SHELL" }.to_owned());
     // All are read before the first failure counts: every mistake is said.
     let times = [

@@ -39,11 +39,12 @@ pub struct Options {
 /// What stands behind the name of a `--build-context`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NamedContext {
-    /// A local directory: for COPY --from and RUN --mount.
+    /// A local directory. After FROM it is scratch with its files.
     Directory(PathBuf),
-    /// `docker-image://…`: for FROM as well.
+    /// `docker-image://…`.
     Image(Reference),
-    /// `oci-layout://…`: not supported yet.
+    /// What follows `oci-layout://`: an image in a directory. The conductor makes an
+    /// [`Image`](Self::Image) of it before there is a plan.
     OciLayout(String),
     /// A git repository or an archive on an HTTP server. The conductor makes a
     /// directory of it before there is a plan.

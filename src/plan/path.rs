@@ -14,6 +14,25 @@ pub(super) fn join(directory: &str, path: &str) -> String {
     format!("/{}", parts.join("/"))
 }
 
+/// A working directory as BuildKit writes it into the config: an absolute one as it
+/// is, `//` and `..` included, a relative one joined and clean, an empty one as before.
+pub(super) fn workdir(current: &str, wanted: &str) -> String {
+    match wanted {
+        "" if current.starts_with('/') => current.to_owned(),
+        absolute if absolute.starts_with('/') => absolute.to_owned(),
+        relative => join(&join("/", current), relative),
+    }
+}
+
+/// The same for a Windows image, with slashes and without the drive, which must be `C:`.
+pub(super) fn windows_workdir(current: &str, wanted: &str) -> String {
+    let plain = |path: &str| {
+        let path = path.replace('\\', "/");
+        path.strip_prefix("C:").or(path.strip_prefix("c:")).unwrap_or(&path).to_owned()
+    };
+    join(&plain(current), &plain(wanted))
+}
+
 /// The same for the target of a COPY, where a slash at the end means a directory.
 /// `.`, `x/.` and the empty path mean one too.
 pub(super) fn destination(directory: &str, path: &str) -> String {
@@ -30,6 +49,19 @@ pub(super) fn last(path: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn working_directories_are_kept_as_written() {
+        let check = |current: &str, wanted: &str, expected: &str| {
+            assert_eq!(workdir(current, wanted), expected, "{current} {wanted}");
+        };
+        check("/", "/x//y/../w/", "/x//y/../w/");
+        check("/a/", "b/../c/", "/a/c");
+        check("/a/", "", "/a/");
+        check("", "", "/");
+        check("rel", "sub", "/rel/sub");
+        check("/a", "../..", "/");
+    }
 
     #[test]
     fn paths_are_absolute_and_clean() {

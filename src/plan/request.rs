@@ -1,15 +1,16 @@
 //! What can be asked about a Dockerfile besides building it: BuildKit's
-//! sub-requests `check`, `outline` and `targets`. Nothing is fetched for them, so
-//! what rests on the config of a base image is not judged.
+//! sub-requests `check`, `outline` and `targets`. What rests on the config of a base
+//! image is not judged where that config is not given.
 
-use std::collections::BTreeMap;
+mod args;
 
-use super::graph::{Node, Reach};
+use super::graph::Reach;
 use super::options::{Bases, Options, PlanError};
 use super::report::{self, Report};
 use super::resolve::Drafted;
 use super::{BuildPlan, CopyFrom, CopySource, Mount, Op, Step};
-use crate::dockerfile::{Arg, Checks, Diagnostic, Dockerfile, Instruction, InstructionKind, Span, Stage};
+use crate::dockerfile::{Checks, Diagnostic, Dockerfile, Span, Stage};
+use crate::image::{Platform, Reference};
 
 /// What a check of the plan says.
 #[derive(Clone, Debug, Default)]
@@ -34,12 +35,29 @@ pub fn checks(dockerfile: &Dockerfile, options: &Options) -> Checks {
     report::checks(dockerfile, options, &mut Report::default())
 }
 
-/// Looks into all stages, whether the target needs them or not.
+fn reach(options: &Options) -> Reach {
+    let has_target = options.target.as_ref().is_some_and(|target| !target.is_empty());
+    if has_target { Reach::Target } else { Reach::Everything }
+}
+
+/// The images that a check wants to know the configs of, given those it
+/// knows. A Dockerfile that is wrong may want fewer.
+pub fn images_to_check(
+    dockerfile: &Dockerfile,
+    options: &Options,
+    known: &Bases,
+) -> Vec<(Reference, Platform)> {
+    let drafted = Drafted::of(dockerfile, options, known, reach(options), &mut Report::default());
+    let wanted = drafted.map(|drafted| drafted.stage_images()).unwrap_or_default();
+    wanted.into_iter().filter(|image| !known.contains_key(image)).collect()
+}
+
+/// Looks into the stages that the target needs; without a target into all.
 pub fn lint(dockerfile: &Dockerfile, options: &Options, known: &Bases) -> Findings {
     let mut report = Report::default();
     let checks = report::checks(dockerfile, options, &mut report);
     let mut findings = Findings::default();
-    match Drafted::of(dockerfile, options, known, Reach::Everything, &mut report) {
+    match Drafted::of(dockerfile, options, known, reach(options), &mut report) {
         Ok(drafted) => {
             let steps = drafted.drafts.values().flat_map(|draft| &draft.steps);
             findings.context_sources = steps.flat_map(context_sources).collect();
@@ -136,55 +154,11 @@ pub fn summary(dockerfile: &Dockerfile, options: &Options) -> Result<Summary, Pl
         description: stage_description(target.ast),
         ..Summary::default()
     };
-    let needed: Vec<&Node<'_>> =
-        drafted.graph.needed.iter().map(|stage| &drafted.graph.nodes[*stage]).collect();
-    let mut values: BTreeMap<&str, Option<String>> = BTreeMap::new();
-    for (name, value) in drafted.drafts.values().flat_map(|draft| &draft.declared) {
-        values.insert(name, value.clone());
-    }
-    summary.args = args(dockerfile, options, &needed, &values);
+    summary.args = args::used(dockerfile, options, &drafted);
     for step in drafted.drafts.values().flat_map(|draft| &draft.steps) {
         take_mounts(&mut summary, step);
     }
     Ok(summary)
-}
-
-fn args(
-    dockerfile: &Dockerfile,
-    options: &Options,
-    needed: &[&Node<'_>],
-    values: &BTreeMap<&str, Option<String>>,
-) -> Vec<ArgSummary> {
-    let froms: Vec<String> = needed.iter().map(|node| node.ast.from.text.clone()).collect();
-    let used = |name: &str| {
-        let written = [format!("${name}"), format!("${{{name}")];
-        froms.iter().any(|from| written.iter().any(|text| from.contains(text.as_str())))
-    };
-    let globals = dockerfile.global_args.iter().flat_map(declared).filter(|(arg, _)| used(&arg.name.text));
-    let locals = needed.iter().flat_map(|node| &node.ast.instructions).flat_map(declared);
-    let mut found: Vec<ArgSummary> = Vec::new();
-    for (arg, instruction) in globals.chain(locals) {
-        let name = &arg.name.text;
-        if found.iter().any(|known| known.name == *name) {
-            continue;
-        }
-        let plain = || arg.default.as_ref().map(|default| default.text.clone());
-        let given = options.build_args.get(name).cloned();
-        found.push(ArgSummary {
-            name: name.clone(),
-            description: described(instruction.comment.as_deref(), name),
-            value: values.get(name.as_str()).cloned().flatten().or(given).or_else(plain),
-            span: instruction.span,
-        });
-    }
-    found
-}
-
-fn declared(instruction: &Instruction) -> Vec<(&Arg, &Instruction)> {
-    match &instruction.kind {
-        InstructionKind::Arg(args) => args.iter().map(|arg| (arg, instruction)).collect(),
-        _ => Vec::new(),
-    }
 }
 
 fn take_mounts(summary: &mut Summary, step: &Step) {
@@ -234,7 +208,7 @@ pub fn targets(dockerfile: &Dockerfile) -> Vec<TargetSummary> {
     let last = dockerfile.stages.len().saturating_sub(1);
     let stages = dockerfile.stages.iter().enumerate();
     let target = |(index, stage): (usize, &Stage)| TargetSummary {
-        name: stage.from.name.as_ref().map(|name| name.text.clone()),
+        name: stage.from.name.as_ref().map(|name| name.text.to_lowercase()),
         description: stage_description(stage),
         base: stage.from.image.text.clone(),
         platform: stage.from.platform.as_ref().map(|platform| platform.text.clone()),
@@ -249,7 +223,7 @@ fn stage_description(stage: &Stage) -> Option<String> {
 }
 
 /// `# name what it is` → `what it is`.
-fn described(comment: Option<&str>, name: &str) -> Option<String> {
+pub(super) fn described(comment: Option<&str>, name: &str) -> Option<String> {
     let line = |line: &str| {
         let (first, rest) = line.trim().split_once(' ')?;
         first.eq_ignore_ascii_case(name).then(|| rest.trim().to_owned())

@@ -87,15 +87,20 @@ impl<'a> Drafted<'a> {
         Ok(Self { graph, ids, drafts })
     }
 
+    /// External images that stages start from.
+    pub(super) fn stage_images(&self) -> Vec<(Reference, Platform)> {
+        let nodes = self.graph.needed.iter().map(|stage| &self.graph.nodes[*stage]);
+        let image = |node: &Node<'_>| match &node.base {
+            Base::Image(reference) => Some((reference.clone(), node.platform.clone())),
+            _ => None,
+        };
+        nodes.filter_map(image).collect()
+    }
+
     /// External images by what reads them: FROM or COPY and RUN.
     fn bases(&self, options: &Options) -> Vec<(Reference, Platform)> {
         let mut bases = self.images(options);
-        for stage in &self.graph.needed {
-            let node = &self.graph.nodes[*stage];
-            if let Base::Image(reference) = &node.base {
-                bases.push((reference.clone(), node.platform.clone()));
-            }
-        }
+        bases.extend(self.stage_images());
         bases.sort();
         bases.dedup();
         bases

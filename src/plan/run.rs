@@ -8,7 +8,7 @@ use super::graph::Source;
 use super::metadata::{command_line, in_shell};
 use super::op::{Mount, MountSource, Network, Op, RunOp};
 use super::report::Report;
-use super::{Options, history, mount};
+use super::{Options, history, mount, path};
 use crate::dockerfile::{CommandForm, Diagnostic, Heredoc, RunFlags, Word, is_sole_heredoc};
 
 /// Adds the step of a RUN.
@@ -32,7 +32,7 @@ pub(super) fn run(
         hidden_env: hidden(site.options, draft),
         argv,
         env,
-        cwd: draft.directory(),
+        cwd: path::join("/", draft.directory()),
         user: draft.config.config.user.clone(),
         mounts,
         network: network?,
@@ -70,7 +70,7 @@ fn command(draft: &Draft, form: &CommandForm, heredocs: &[Heredoc]) -> (Vec<Stri
         (CommandForm::Shell(_), [heredoc]) if is_script(form, heredocs) => script(draft, heredoc),
         (CommandForm::Shell(line), [_, ..]) => {
             // The shell reads them again: the text as it stood in the file.
-            let bodies = heredocs.iter().map(|heredoc| format!("\n{}{}", heredoc.content, heredoc.name));
+            let bodies = heredocs.iter().map(|heredoc| format!("\n{}{}", heredoc.raw, heredoc.name));
             (in_shell(draft, &format!("{line}{}", bodies.collect::<String>())), Vec::new())
         }
         (form, _) => (command_line(draft, form), Vec::new()),
@@ -150,7 +150,7 @@ fn mounts(draft: &Draft, site: Site<'_>, words: &[Word], report: &mut Report) ->
             }
         };
         let mut expander = draft.expander(site, report);
-        match mount::read(word, &mut expander, &draft.directory(), source, namespace) {
+        match mount::read(word, &mut expander, draft.directory(), source, namespace) {
             Some(read) => {
                 mounts.extend(read.mount);
                 secret_env.extend(read.secret_env);

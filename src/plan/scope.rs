@@ -40,7 +40,7 @@ impl Variables {
 pub(super) struct Expansion {
     pub(super) value: String,
     pub(super) matched: BTreeSet<String>,
-    /// Used without a value, and without a `${…-…}` that says what to do then.
+    /// Used without a value; `${…-…}` is no excuse, as in BuildKit.
     pub(super) unmatched: BTreeSet<String>,
 }
 
@@ -51,23 +51,12 @@ pub(super) fn expand(text: &str, escape: char, variables: &Variables) -> Result<
         let value = variables.get(name);
         if value.is_some() {
             matched.insert(name.to_owned());
-        } else if !has_fallback(text, name) {
+        } else {
             unmatched.insert(name.to_owned());
         }
         value.map(str::to_owned)
     })?;
     Ok(Expansion { value, matched, unmatched })
-}
-
-/// Whether some use of the variable says what to do when it is unset.
-fn has_fallback(text: &str, name: &str) -> bool {
-    text.match_indices("${").any(|(at, open)| {
-        let rest = text[at + open.len()..].strip_prefix(name);
-        rest.is_some_and(|rest| {
-            let rest = rest.strip_prefix(':').unwrap_or(rest);
-            rest.starts_with(['-', '+', '?'])
-        })
-    })
 }
 
 /// Expands the words of one instruction in a stage.
@@ -99,10 +88,20 @@ impl Expander<'_> {
         self.with(text, span, |text, lookup| word::expand(text, escape, lookup))
     }
 
-    /// Split at unquoted blanks.
+    /// Split at unquoted blanks. Of undefined variables nothing is said, as in BuildKit.
     pub(super) fn split(&mut self, word: &Word) -> Option<Vec<String>> {
-        let escape = self.escape;
-        self.with(&word.text, word.span, |text, lookup| word::expand_words(text, escape, lookup))
+        let known = self.variables;
+        let complete = self.complete;
+        let mut doubt = false;
+        let words = word::expand_words(&word.text, self.escape, &mut |name| {
+            let value = known.get(name).map(str::to_owned);
+            doubt |= value.is_none() && !complete;
+            value
+        });
+        if doubt {
+            self.report.doubt();
+        }
+        self.report.take(word.span, words)
     }
 
     /// The body of an inline file. Always with a backslash, as in BuildKit.
@@ -124,17 +123,17 @@ impl Expander<'_> {
             }
             value.map(str::to_owned)
         });
-        self.undefined(text, span, &missing);
+        self.undefined(span, &missing);
         self.report.take(span, result)
     }
 
-    fn undefined(&mut self, text: &str, span: Span, missing: &BTreeSet<String>) {
+    fn undefined(&mut self, span: Span, missing: &BTreeSet<String>) {
         for name in missing {
             if !self.complete {
                 self.report.doubt();
             }
             let declared = self.declared.iter().any(|(known, _)| known == name);
-            if !declared && !has_fallback(text, name) {
+            if !declared {
                 let guess = guess(name, &self.variables.names());
                 self.report.warning("UndefinedVar", span, format!("`${name}` is not defined{guess}"));
             }

@@ -33,11 +33,11 @@ pub(super) fn outside(options: &Options, name: &str, span: Span) -> Result<Sourc
         return Ok(Source::Empty);
     }
     if options.named_contexts.contains_key(name) && !is_reserved(name) {
-        return context(options, name, span);
+        return Ok(context(options, name));
     }
     let reference: Reference = name.parse().map_err(|error| Box::new(no_source(span, name, &error)))?;
     match for_image(options, &reference) {
-        Some((name, _)) => context(options, name, span),
+        Some((name, _)) => Ok(context(options, name)),
         None => Ok(Source::Image(reference)),
     }
 }
@@ -47,24 +47,30 @@ fn no_source(span: Span, name: &str, error: &crate::image::ReferenceError) -> Di
 }
 
 /// What a `--build-context` means to somebody who reads from it.
-pub(super) fn context(options: &Options, name: &str, span: Span) -> Result<Source, Box<Diagnostic>> {
-    let unsupported = |what: &str, text: &str| {
-        let message = format!("build context `{name}` is {what}, `{text}`: not supported yet");
-        Err(Box::new(
-            Diagnostic::error(span, message).with_hint("use a local directory or `docker-image://…`"),
-        ))
-    };
-    match options.named_contexts.get(name) {
-        Some(NamedContext::Image(reference)) => Ok(Source::Image(reference.clone())),
-        Some(NamedContext::OciLayout(text)) => unsupported("an OCI layout", text),
-        Some(NamedContext::Other(text)) => unsupported("neither a directory nor an image", text),
-        Some(NamedContext::Directory(_)) | None => Ok(Source::Named(name.to_owned())),
+pub(super) fn context(options: &Options, name: &str) -> Source {
+    let image = options.named_contexts.get(name).and_then(|context| image_of(name, context));
+    match image {
+        Some(reference) if is_scratch(&reference) => Source::Empty,
+        Some(reference) => Source::Image(reference),
+        None => Source::Named(name.to_owned()),
     }
 }
 
-/// Only images can stand after FROM so far.
-pub(super) fn not_a_base(name: &str) -> String {
-    format!("build context `{name}` stands for this base and is not an image: not supported yet")
+/// The name that stands for nothing, where an image was expected.
+pub(super) fn is_scratch(reference: &Reference) -> bool {
+    reference.repository() == "library/scratch"
+        && reference.registry() == "docker.io"
+        && reference.tag() == Some("latest")
+}
+
+/// The image that a context is; `None` for one that is files. A layout that nobody
+/// has looked into yet goes by the context's name.
+pub(super) fn image_of(name: &str, context: &NamedContext) -> Option<Reference> {
+    match context {
+        NamedContext::Image(reference) => Some(reference.clone()),
+        NamedContext::OciLayout(_) => name.parse().ok(),
+        NamedContext::Directory(_) | NamedContext::Other(_) => None,
+    }
 }
 
 fn is_reserved(name: &str) -> bool {

@@ -9,7 +9,8 @@ use super::client::{no_answer, protocol};
 use super::transfer::Transfer;
 use super::{Client, Error};
 use crate::image::{
-    Descriptor, Digest, Hasher, Manifest, ManifestError, ManifestKind, Platform, Reference, media_type,
+    Descriptor, Digest, Hasher, Manifest, ManifestError, ManifestKind, Platform, Reference, choose,
+    media_type,
 };
 use crate::net::header::{ACCEPT, CONTENT_RANGE, CONTENT_TYPE, HeaderValue, RANGE};
 use crate::net::{Backoff, Request, Response};
@@ -56,7 +57,11 @@ impl Client {
         let mut fetched = self.fetch_manifest(reference).await?;
         let mut kind = parse(reference, &fetched)?;
         if let ManifestKind::Index(entries) = kind {
-            let descriptor = choose(reference, platform, entries)?;
+            let descriptor = choose(platform, entries).map_err(|available| Error::Platform {
+                reference: reference.to_string(),
+                wanted: platform.clone(),
+                available,
+            })?;
             fetched = self.fetch_manifest(&reference.at(descriptor.digest)).await?;
             check_size(&reference.at(descriptor.digest), descriptor.size, fetched.bytes.len() as u64)?;
             kind = parse(reference, &fetched)?;
@@ -275,26 +280,6 @@ impl<'a> Landing<'a> {
 fn parse(reference: &Reference, fetched: &Fetched) -> Result<ManifestKind, Error> {
     ManifestKind::parse(fetched.content_type.as_deref(), &fetched.bytes)
         .map_err(|source| Error::Manifest { reference: reference.to_string(), source })
-}
-
-/// The entry for a platform: the very one, else the first that runs there.
-fn choose(
-    reference: &Reference,
-    platform: &Platform,
-    entries: Vec<(Descriptor, Option<Platform>)>,
-) -> Result<Descriptor, Error> {
-    let fits = |exact: bool| {
-        let same = move |other: &Platform| if exact { platform == other } else { platform.accepts(other) };
-        entries.iter().find(|(_, other)| other.as_ref().is_some_and(same)).map(|(found, _)| found.clone())
-    };
-    fits(true).or_else(|| fits(false)).ok_or_else(|| {
-        // Attestations are listed under `unknown/unknown`.
-        let mut available: Vec<Platform> =
-            entries.iter().filter_map(|(_, other)| other.clone()).filter(|p| p.os != "unknown").collect();
-        available.sort();
-        available.dedup();
-        Error::Platform { reference: reference.to_string(), wanted: platform.clone(), available }
-    })
 }
 
 /// Where the answer's bytes belong (RFC 9110 section 14.4).

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::OnceLock;
 
 use crate::image::{Digest, HashingReader};
-use crate::layer::{Below, EntryIndex, Found, Kind, LowerTrees, PackedLayer, Stack};
+use crate::layer::{Below, EntryIndex, Found, LowerTrees, PackedLayer, Stack};
 
 use super::Error;
 use super::disk::is_of_images;
@@ -53,7 +53,7 @@ impl Before {
 
     /// All names of the file behind `found`, itself included.
     pub(super) fn group(&self, found: &Found) -> Vec<PathBuf> {
-        let groups = self.groups.get_or_init(|| groups(&self.stack));
+        let groups = self.groups.get_or_init(|| self.stack.shared());
         let source = (found.source_layer, found.source_path.clone());
         groups.get(&source).cloned().unwrap_or_else(|| vec![found.entry.path.clone()])
     }
@@ -94,25 +94,6 @@ impl Before {
         self.groups = OnceLock::new();
         Ok(())
     }
-}
-
-/// Names that share a file, for the files that have more than one.
-fn groups(stack: &Stack) -> HashMap<Source, Vec<PathBuf>> {
-    let mut groups: HashMap<Source, Vec<PathBuf>> = HashMap::new();
-    for found in stack.iter() {
-        if found.source_path != found.entry.path && !matches!(found.entry.kind, Kind::Hardlink { .. }) {
-            let source = (found.source_layer, found.source_path);
-            groups.entry(source).or_default().push(found.entry.path);
-        }
-    }
-    for ((layer, path), names) in &mut groups {
-        let own = stack.get(path);
-        if own.is_some_and(|own| own.source_layer == *layer && own.source_path == *path) {
-            names.push(path.clone());
-        }
-        names.sort();
-    }
-    groups
 }
 
 fn same_bytes(one: impl Read, other: impl Read) -> io::Result<bool> {

@@ -9,11 +9,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_OMIT};
 use rustix::io::Errno;
 
 use crate::layer::{Entry, Kind, is_bookkeeping};
-use crate::metadata::{DeviceKind, Key, LINKED_XATTR, RECORD_XATTR, Record};
+use crate::metadata::{self, DeviceKind, Key, LINKED_XATTR, RECORD_XATTR, Record};
 
 use super::Error;
 
@@ -35,8 +35,8 @@ pub(super) struct Inspected {
     pub(super) changed: (i64, u32),
     /// Nothing of a lower directory shows through.
     pub(super) opaque: bool,
-    /// It is, or was copied up from, a file with several names.
-    pub(super) linked: bool,
+    /// It is, or was copied up from, a file with several names: that of the file.
+    pub(super) linked: Option<PathBuf>,
 }
 
 /// What a name is to a layer.
@@ -54,6 +54,11 @@ impl Disk {
     pub(super) fn open(root: &Path, key: &Key) -> Result<Self, Error> {
         let opened = rustix::fs::open(root, DIRECTORY, Mode::empty()).map_err(Error::read(root))?;
         Ok(Self { root: opened, key: key.clone() })
+    }
+
+    /// What authenticates the records of this tree.
+    pub(super) fn key(&self) -> &Key {
+        &self.key
     }
 
     /// The root.
@@ -143,11 +148,17 @@ impl Disk {
             FileType::BlockDevice => Kind::BlockDevice { major: device.0, minor: device.1 },
             _ => return Ok(without_entry(&stat, What::Socket)),
         };
-        self.describe(&stat, None, path, kind)
+        let mut inspected = self.describe(&stat, None, path, kind)?;
+        let handle = rustix::fs::openat(parent, name, HANDLE, Mode::empty())?;
+        let record = Record::of(handle.as_fd(), &self.key).map_err(metadata::Error::into_io)?;
+        if let (Some(record), What::Entry(entry)) = (record, &mut inspected.what) {
+            apply(record, entry);
+        }
+        Ok(inspected)
     }
 
-    /// Links, fifos and devices take no `user.*` attributes (xattr(7)), so
-    /// only files and directories are opened for them.
+    /// Only files and directories are opened: links, fifos and devices take no
+    /// attributes that an image could have (xattr(7)).
     fn describe(
         &self,
         stat: &Stat,
@@ -183,7 +194,9 @@ impl Disk {
     ) -> io::Result<()> {
         let is_record = name == RECORD_XATTR.as_bytes();
         match name.as_slice() {
-            _ if name == LINKED_XATTR.as_bytes() => inspected.linked = true,
+            _ if name == LINKED_XATTR.as_bytes() => {
+                inspected.linked = value(inode, &name)?.map(|path| OsString::from_vec(path).into());
+            }
             OPAQUE => inspected.opaque = value(inode, &name)?.is_some_and(|value| value == b"y"),
             _ if is_record => {
                 let record = value(inode, &name)?.and_then(|value| Record::from_xattr(&value, &self.key));
@@ -205,10 +218,11 @@ impl Disk {
 const DIRECTORY: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 const FILE: OFlags = OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::NONBLOCK).union(OFlags::CLOEXEC);
+const HANDLE: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 fn without_entry(stat: &Stat, what: What) -> Inspected {
     let changed = (stat.st_ctime, stat.st_ctime_nsec as u32);
-    Inspected { what, inode: stat.st_ino, changed, opaque: false, linked: false }
+    Inspected { what, inode: stat.st_ino, changed, opaque: false, linked: None }
 }
 
 /// The record knows better than the inode.
@@ -274,4 +288,18 @@ fn value(inode: BorrowedFd<'_>, name: &[u8]) -> io::Result<Option<Vec<u8>>> {
         Err(Errno::NODATA | Errno::NOTSUP) => Ok(None),
         Err(errno) => Err(errno.into()),
     }
+}
+
+/// Does something in a directory and gives it its times back.
+pub(super) fn keeping_time(
+    directory: BorrowedFd<'_>,
+    work: impl FnOnce() -> io::Result<()>,
+) -> io::Result<()> {
+    let stat = rustix::fs::fstat(directory)?;
+    work()?;
+    let times = Timestamps {
+        last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
+        last_modification: Timespec { tv_sec: stat.st_mtime, tv_nsec: stat.st_mtime_nsec as _ },
+    };
+    Ok(rustix::fs::futimens(directory, &times)?)
 }

@@ -21,11 +21,16 @@ use super::before::{Before, Source};
 use super::disk::{is_of_images, list};
 use super::upper::modified;
 use super::{Error, ROOT, Rootfs, Storing};
-use crate::metadata::RECORD_XATTR;
+use crate::metadata::{self, Key, RECORD_XATTR};
 
 /// Makes `scratch/root` show what `before` says, from nothing or from the tree
 /// of an earlier step.
-pub(super) fn prepare(before: &mut Before, scratch: &Path, previous: Option<Rootfs>) -> Result<(), Error> {
+pub(super) fn prepare(
+    before: &mut Before,
+    scratch: &Path,
+    key: &Key,
+    previous: Option<Rootfs>,
+) -> Result<(), Error> {
     let root = scratch.join(ROOT);
     let previous = previous.filter(|previous| matches!(previous.kind, Storing::Plain { .. }));
     let old = match previous {
@@ -43,12 +48,13 @@ pub(super) fn prepare(before: &mut Before, scratch: &Path, previous: Option<Root
     if old.depth() > before.stack().depth() {
         return Err(Error::NotTheBeginning { have: old.depth(), want: before.stack().depth() });
     }
-    Merge::open(&root, before, old.depth())?.bring_up_to_date(&old)
+    Merge::open(&root, before, key, old.depth())?.bring_up_to_date(&old)
 }
 
 struct Merge<'a> {
     root: OwnedFd,
     before: &'a Before,
+    key: &'a Key,
     /// Layers that the tree holds already.
     applied: usize,
     /// Where the first name of a file was made.
@@ -58,9 +64,9 @@ struct Merge<'a> {
 }
 
 impl<'a> Merge<'a> {
-    fn open(root: &Path, before: &'a Before, applied: usize) -> Result<Self, Error> {
+    fn open(root: &Path, before: &'a Before, key: &'a Key, applied: usize) -> Result<Self, Error> {
         let opened = rustix::fs::open(root, DIRECTORY, Mode::empty()).map_err(Error::write(root))?;
-        Ok(Self { root: opened, before, applied, made: HashMap::new(), directories: Vec::new() })
+        Ok(Self { root: opened, before, key, applied, made: HashMap::new(), directories: Vec::new() })
     }
 
     fn bring_up_to_date(mut self, old: &Stack) -> Result<(), Error> {
@@ -129,11 +135,11 @@ impl<'a> Merge<'a> {
         match &entry.kind {
             Kind::Symlink { target } => {
                 rustix::fs::symlinkat(target, &parent, name)?;
-                describe_link(parent.as_fd(), name, entry)
+                describe_link(parent.as_fd(), name, entry, self.key)
             }
             Kind::Fifo => {
                 rustix::fs::mknodat(&parent, name, FileType::Fifo, Mode::from_raw_mode(0o600), 0)?;
-                describe_link(parent.as_fd(), name, entry)?;
+                describe_link(parent.as_fd(), name, entry, self.key)?;
                 Ok(rustix::fs::chmodat(&parent, name, Mode::from_raw_mode(entry.mode), AtFlags::empty())?)
             }
             // Nothing has what it names.
@@ -178,7 +184,7 @@ impl<'a> Merge<'a> {
 
     fn finish_directory(&self, path: &Path, entry: &Entry) -> io::Result<()> {
         let directory = self.directory(path)?;
-        rustix::fs::fchown(&directory, Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid)))?;
+        metadata::give(directory.as_fd(), (entry.uid, entry.gid), self.key)?;
         for name in attributes(directory.as_fd())? {
             if is_of_images(&name) && !entry.xattrs.contains_key(&name) {
                 rustix::fs::fremovexattr(&directory, name.as_slice())?;
@@ -251,9 +257,10 @@ fn copy_metadata(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<()> {
     Ok(rustix::fs::futimens(to, &times)?)
 }
 
-fn describe_link(parent: BorrowedFd<'_>, name: &OsStr, entry: &Entry) -> io::Result<()> {
-    let (uid, gid) = (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid));
-    rustix::fs::chownat(parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
+fn describe_link(parent: BorrowedFd<'_>, name: &OsStr, entry: &Entry, key: &Key) -> io::Result<()> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let link = rustix::fs::openat(parent, name, flags, Mode::empty())?;
+    metadata::give(link.as_fd(), (entry.uid, entry.gid), key)?;
     Ok(rustix::fs::utimensat(parent, name, &modified(entry.mtime), AtFlags::SYMLINK_NOFOLLOW)?)
 }
 

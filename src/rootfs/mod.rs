@@ -24,6 +24,7 @@ mod merge;
 mod plan;
 mod rejoin;
 mod scan;
+mod tidy;
 mod upper;
 mod walk;
 
@@ -87,34 +88,24 @@ impl Rootfs {
         previous: Option<Self>,
     ) -> Result<Self, Error> {
         let stack = Stack::new(layers.iter().map(|layer| Arc::clone(&layer.index)).collect());
+        let missing = MOUNT_POINTS.into_iter().filter(|name| stack.get(Path::new(name)).is_none());
+        let missing: Vec<&str> = missing.collect();
         let trees: Vec<PathBuf> = layers.iter().map(|layer| layer.tree.clone()).collect();
         let mut before = Before::new(stack, trees);
         // More than overlayfs takes are merged into one directory.
         let is_stacked = before.trees().iter().collect::<BTreeSet<_>>().len() <= MOST_LOWERS;
-        let kind = match storage {
-            Storage::Overlay if is_stacked => upper::prepare(&before, scratch)?,
+        let (kind, writable) = match storage {
+            Storage::Overlay if is_stacked => (upper::prepare(&before, scratch, key)?, UPPER),
             Storage::Overlay | Storage::Plain { .. } => {
-                merge::prepare(&mut before, scratch, previous)?;
+                merge::prepare(&mut before, scratch, key, previous)?;
                 let root = disk::Disk::open(&scratch.join(ROOT), key)?;
-                Storing::Plain { snapshot: Snapshot::of(&root, scratch)? }
+                (Storing::Plain { snapshot: Snapshot::of(&root, scratch)? }, ROOT)
             }
         };
-        let rootfs = Self { before, scratch: scratch.to_owned(), key: key.clone(), kind };
-        rootfs.make_mount_points()?;
-        Ok(rootfs)
-    }
-
-    /// What runc makes in every container's tree, and BuildKit leaves in the
-    /// layer: only a base of a few files has them not.
-    fn make_mount_points(&self) -> Result<(), Error> {
-        let tree = self.scratch.join(if matches!(self.kind, Storing::Plain { .. }) { ROOT } else { UPPER });
-        for name in MOUNT_POINTS.iter().filter(|name| self.before.get(Path::new(name)).is_none()) {
-            let path = tree.join(name);
-            let made = fs::create_dir(&path)
-                .and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(0o755)));
-            made.map_err(Error::write(&path))?;
+        for name in missing {
+            make_mount_point(&scratch.join(writable).join(name))?;
         }
-        Ok(())
+        Ok(Self { before, scratch: scratch.to_owned(), key: key.clone(), kind })
     }
 
     /// What the sandbox makes `/` of. On overlay for one RUN only.
@@ -153,6 +144,7 @@ impl Rootfs {
                 let plan = plan::plan(&found, &self.before, &root)?;
                 let (layer, digests) = plan.write(writer, &root, true)?;
                 self.before.add_packed(&layer, digests)?;
+                tidy::tidy(&root, &self.before, &found, &plan)?;
                 Ok(layer)
             }
         }
@@ -170,8 +162,15 @@ impl Rootfs {
     }
 }
 
-/// Where every RUN finds something that is not of its image.
+/// What every RUN has mounts on. An image without them gets them with its first RUN,
+/// as with BuildKit; all other mount points leave no trace.
 const MOUNT_POINTS: [&str; 3] = ["dev", "proc", "sys"];
+
+fn make_mount_point(path: &Path) -> Result<(), Error> {
+    let made =
+        fs::create_dir(path).and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(0o755)));
+    made.map_err(|source| Error::Write { path: path.to_owned(), source })
+}
 
 /// Names below the scratch directory.
 const UPPER: &str = "upper";

@@ -22,8 +22,8 @@ pub(super) struct Findings {
     pub(super) directories: BTreeMap<PathBuf, Entry>,
     /// Old names that are no longer there, by directory.
     pub(super) gone: BTreeMap<PathBuf, BTreeSet<OsString>>,
-    /// Sockets, which no layer holds.
-    pub(super) sockets: Vec<PathBuf>,
+    /// Sockets, and what overlayfs would take for a deletion: no layer holds them.
+    pub(super) strangers: Vec<PathBuf>,
 }
 
 /// All names of one inode.

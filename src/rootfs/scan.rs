@@ -60,6 +60,9 @@ impl Snapshot {
         let mut writer = Writer::create(directory)?;
         let mut newest = (0, 0);
         walk(disk.root(), &mut |step| {
+            if !step.is_of_layers {
+                return Ok(());
+            }
             let fingerprint = Fingerprint::of(step.stat);
             newest = newest.max(fingerprint.changed);
             writer.append(step.path, &fingerprint)
@@ -110,6 +113,11 @@ struct Merge<'a> {
 impl Merge<'_> {
     fn visit(&mut self, step: &Step<'_>) -> Result<(), Error> {
         let path = step.path.as_os_str().as_encoded_bytes();
+        if !step.is_of_layers {
+            // What was there under its name is passed with the next one.
+            self.found.strangers.push(step.path.to_owned());
+            return Ok(());
+        }
         self.pass_up_to(Some(path))?;
         let now = Fingerprint::of(step.stat);
         if now.links > 1 {

@@ -6,37 +6,37 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, FileType, Gid, Mode, Timespec, Timestamps, UTIME_OMIT, Uid};
+use rustix::fs::{AtFlags, FileType, Mode, Timespec, Timestamps, UTIME_OMIT};
 
 use crate::layer::{Entry, Kind};
-use crate::metadata::LINKED_XATTR;
+use crate::metadata::{self, Key, LINKED_XATTR};
 
 use super::before::Before;
-use super::disk::{Disk, Inspected, What, list};
+use super::disk::{Disk, Inspected, What, keeping_time, list};
 use super::plan::{Findings, Group, Plan};
 use super::rejoin::{Part, rejoin};
 use super::{Error, Storing, UPPER, WORK};
 
 /// Makes the directories of an overlay. `/` shows the upper's own metadata, so
 /// it gets that of the root below.
-pub(super) fn prepare(before: &Before, scratch: &Path) -> Result<Storing, Error> {
+pub(super) fn prepare(before: &Before, scratch: &Path, key: &Key) -> Result<Storing, Error> {
     let [upper, work] = [UPPER, WORK].map(|name| scratch.join(name));
     for directory in [&upper, &work] {
         fs::create_dir(directory).map_err(Error::write(directory))?;
     }
     if let Some(found) = before.get(Path::new("")) {
-        describe(&upper, &found.entry).map_err(Error::write(Path::new("")))?;
+        describe(&upper, &found.entry, key).map_err(Error::write(Path::new("")))?;
     }
     let lowers = before.trees().iter().rev().cloned().collect();
     Ok(Storing::Overlay { lowers, packed: false })
 }
 
 /// Owner, mode and time of a directory that was just made.
-pub(super) fn describe(directory: &Path, entry: &Entry) -> io::Result<()> {
-    chown(directory, Some(entry.uid), Some(entry.gid))?;
+fn describe(directory: &Path, entry: &Entry, key: &Key) -> io::Result<()> {
+    metadata::give(fs::File::open(directory)?.as_fd(), (entry.uid, entry.gid), key)?;
     fs::set_permissions(directory, fs::Permissions::from_mode(entry.mode))?;
     Ok(rustix::fs::utimensat(rustix::fs::CWD, directory, &modified(entry.mtime), AtFlags::SYMLINK_NOFOLLOW)?)
 }
@@ -96,7 +96,7 @@ impl Walk<'_> {
         let entry = match inspected.what {
             What::Whiteout => return Ok(false),
             What::Socket => {
-                self.found.sockets.push(path.to_owned());
+                self.found.strangers.push(path.to_owned());
                 return Ok(false);
             }
             What::Entry(entry) => entry,
@@ -109,11 +109,9 @@ impl Walk<'_> {
         }
         // One inode that has several names is one group; whiteouts, which also
         // share an inode, are no names.
-        let new = || Part {
-            group: Group { shows_lower: true, ..Group::of_name(path, entry) },
-            linked: inspected.linked,
-            changed: inspected.changed,
-        };
+        let (linked, changed) = (inspected.linked, inspected.changed);
+        let group = Group { shows_lower: true, ..Group::of_name(path, entry) };
+        let new = || Part { group, linked, changed };
         let group = &mut self.inodes.entry(inspected.inode).or_insert_with(new).group;
         group.shows_lower &= !pure;
         group.names.insert(path.to_owned());
@@ -144,10 +142,11 @@ pub(super) fn normalise(disk: &Disk, before: &Before, found: &Findings, plan: &P
             join(disk, before, file, name).map_err(Error::write(name))?;
         }
         if group.names.len() + group.split_off.len() > 1 && matches!(group.entry.kind, Kind::File { .. }) {
-            mark_linked(disk, file).map_err(Error::write(file))?;
+            let first = group.names.union(&group.split_off).next().unwrap_or(file);
+            mark_linked(disk, file, first).map_err(Error::write(file))?;
         }
     }
-    for path in &found.sockets {
+    for path in &found.strangers {
         remove_socket(disk, before, path).map_err(Error::write(path))?;
     }
     Ok(())
@@ -159,9 +158,9 @@ fn remove(disk: &Disk, path: &Path) -> io::Result<()> {
 }
 
 /// As unpacking does it.
-fn mark_linked(disk: &Disk, path: &Path) -> io::Result<()> {
+fn mark_linked(disk: &Disk, path: &Path, first: &Path) -> io::Result<()> {
     let flags = rustix::fs::XattrFlags::empty();
-    Ok(rustix::fs::fsetxattr(disk.file(path)?, LINKED_XATTR, b"y", flags)?)
+    Ok(rustix::fs::fsetxattr(disk.file(path)?, LINKED_XATTR, first.as_os_str().as_encoded_bytes(), flags)?)
 }
 
 fn join(disk: &Disk, before: &Before, file: &Path, name: &Path) -> io::Result<()> {
@@ -183,7 +182,7 @@ fn make_parents(disk: &Disk, before: &Before, path: &Path) -> io::Result<()> {
         let made = disk.directory(path)?;
         if let Some(found) = before.get(path) {
             let entry = found.entry;
-            rustix::fs::fchown(&made, Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid)))?;
+            metadata::give(made.as_fd(), (entry.uid, entry.gid), disk.key())?;
             for (name, value) in &entry.xattrs {
                 rustix::fs::fsetxattr(&made, name.as_slice(), value, rustix::fs::XattrFlags::empty())?;
             }
@@ -204,15 +203,4 @@ fn remove_socket(disk: &Disk, before: &Before, path: &Path) -> io::Result<()> {
         }
         Ok(())
     })
-}
-
-/// Does something in a directory and gives it its times back.
-fn keeping_time(directory: BorrowedFd<'_>, work: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
-    let stat = rustix::fs::fstat(directory)?;
-    work()?;
-    let times = Timestamps {
-        last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
-        last_modification: Timespec { tv_sec: stat.st_mtime, tv_nsec: stat.st_mtime_nsec as _ },
-    };
-    Ok(rustix::fs::futimens(directory, &times)?)
 }

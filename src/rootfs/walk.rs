@@ -21,16 +21,18 @@ pub(super) struct Step<'a> {
     pub(super) name: &'a OsStr,
     pub(super) parent: BorrowedFd<'a>,
     pub(super) stat: &'a Stat,
+    /// A layer can hold it.
+    pub(super) is_of_layers: bool,
 }
 
-/// Visits the root and everything below that a layer can hold. What goes away
-/// meanwhile is passed over.
+/// Visits the root and everything below. What goes away meanwhile is passed
+/// over.
 pub(super) fn walk(
     root: BorrowedFd<'_>,
     visit: &mut dyn FnMut(Step<'_>) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let stat = rustix::fs::fstat(root).map_err(Error::read(Path::new("")))?;
-    visit(Step { path: Path::new(""), name: OsStr::new(""), parent: root, stat: &stat })?;
+    visit(Step { path: Path::new(""), name: OsStr::new(""), parent: root, stat: &stat, is_of_layers: true })?;
     let mut way = Way { root, path: Vec::new(), levels: Vec::new() };
     way.enter(root.try_clone_to_owned().map_err(Error::read(Path::new("")))?)?;
     while way.step(visit)? {}
@@ -78,10 +80,8 @@ impl Way<'_> {
             Err(Errno::NOENT) => return Ok(true),
             other => other.map_err(Error::read(path))?,
         };
-        if !belongs_in_layers(&stat) {
-            return Ok(true);
-        }
-        visit(Step { path, name, parent: directory.as_fd(), stat: &stat })?;
+        let is_of_layers = belongs_in_layers(&stat);
+        visit(Step { path, name, parent: directory.as_fd(), stat: &stat, is_of_layers })?;
         if is_directory(stat.st_mode) {
             let below = rustix::fs::openat(&*directory, name, DIRECTORY, Mode::empty());
             let below = below.map_err(Error::read(path))?;
@@ -176,7 +176,9 @@ mod tests {
         let mut paths = Vec::new();
         walk(opened.as_fd(), &mut |step| {
             assert_eq!(step.path.file_name().unwrap_or_default(), step.name);
-            paths.push(step.path.to_owned());
+            if step.is_of_layers {
+                paths.push(step.path.to_owned());
+            }
             Ok(())
         })
         .unwrap();

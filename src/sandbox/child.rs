@@ -4,7 +4,7 @@
 use std::ffi::{CString, OsStr, OsString};
 use std::fs;
 use std::io::{self, PipeReader, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, chown};
 use std::os::unix::net::UnixStream;
@@ -21,12 +21,15 @@ use nix::sys::stat::{Mode, umask};
 use nix::unistd::{self, Gid, Uid};
 use rustix::fs::FileType;
 
+use super::devices::Proc;
 use super::limit::Ulimit;
 use super::message::{Failure, FailureKind, Message, send};
 use super::mounts::{self, INERT, open_path};
+use super::protections::{Protection, Protections};
 use super::spec::{MountSpec, Root, RunSpec};
+use super::supervisor::{self, Heard};
 use super::target::{Rooted, Stub, Want, file_type};
-use super::{copy, devices, filter, overlay, sys};
+use super::{copy, devices, filter, overlay, raw, single, sys};
 
 /// What Docker leaves to a container; a RUN has no more on any rung.
 pub(super) const CAPABILITIES: [Capability; 14] = [
@@ -49,9 +52,16 @@ pub(super) const CAPABILITIES: [Capability; 14] = [
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Becomes the program of `spec`, or tells `channel` why not. `lifeline` is at
-/// its end once the stub is gone.
-pub(super) fn become_program(spec: &RunSpec, mut channel: UnixStream, lifeline: &PipeReader) -> ! {
-    let failure = match prepare(spec, lifeline) {
+/// its end once the stub is gone; the listener of the supervisor goes over
+/// `handover`. With `one_id` owners and users are kept by the supervisor.
+pub(super) fn become_program(
+    spec: &RunSpec,
+    mut channel: UnixStream,
+    lifeline: &PipeReader,
+    handover: UnixStream,
+    one_id: bool,
+) -> ! {
+    let failure = match prepare(spec, lifeline, handover, one_id) {
         Ok(stubs) => match send(&mut channel, &Message::Stubs(stubs)) {
             Ok(()) => execute(spec),
             Err(error) => Failure::new("report to", "the builder", &error),
@@ -63,26 +73,37 @@ pub(super) fn become_program(spec: &RunSpec, mut channel: UnixStream, lifeline: 
     sys::exit_now(125)
 }
 
-fn prepare(spec: &RunSpec, lifeline: &PipeReader) -> Result<Vec<Stub>, Failure> {
-    let (root, stubs) = build_root(spec)?;
-    move_into(&root).map_err(|error| Failure::new("change the root to", "/", &error))?;
+fn prepare(
+    spec: &RunSpec,
+    lifeline: &PipeReader,
+    handover: UnixStream,
+    one_id: bool,
+) -> Result<Vec<Stub>, Failure> {
+    let (root, stubs, proc) = build_root(spec)?;
+    move_into(&root, spec.protections).map_err(|error| Failure::new("change the root to", "/", &error))?;
     drop(root);
     set_surroundings(spec)?;
     make_directory(spec).map_err(|error| Failure::new("make the directory", &spec.cwd, &error))?;
     unistd::chdir(&spec.cwd)
         .map_err(|errno| Failure::new("change to directory", &spec.cwd, &errno.into()))?;
-    take_rights(spec)?;
-    detach(lifeline).map_err(|error| Failure::new("detach", "the process", &error))?;
+    if one_id {
+        single::take_rights(spec, &handover, proc)?;
+    } else {
+        take_rights(spec, &handover, proc)?;
+    }
+    drop(handover);
+    detach(lifeline, spec.protections).map_err(|error| Failure::new("detach", "the process", &error))?;
     Ok(stubs)
 }
 
 /// Everything mounted, seen from the old root.
-fn build_root(spec: &RunSpec) -> Result<(OwnedFd, Vec<Stub>), Failure> {
+fn build_root(spec: &RunSpec) -> Result<(OwnedFd, Vec<Stub>, Proc), Failure> {
     mounts::make_private().map_err(|error| Failure::new("make private", "/", &error))?;
-    let bench = Bench::mount_root(&spec.root)?;
-    let mut rooted =
-        Rooted::open(&bench.place).map_err(|error| Failure::new("open the root", &bench.place, &error))?;
-    devices::mount_all(&mut rooted, &spec.scripts)?;
+    let bench = Bench::mount_root(&spec.root, spec.protections)?;
+    let mut rooted = Rooted::open(&bench.place)
+        .map_err(|error| Failure::new("open the root", &bench.place, &error))?
+        .under(spec.protections);
+    let proc = devices::mount_all(&mut rooted, &spec.scripts)?;
     for (target, fd) in bench.etc(spec)? {
         bind_file(&mut rooted, Path::new(target), &fd)
             .and_then(|()| freeze(&mut rooted, Path::new(target)))
@@ -92,7 +113,8 @@ fn build_root(spec: &RunSpec) -> Result<(OwnedFd, Vec<Stub>), Failure> {
         let target = mount.target();
         mount_one(&mut rooted, mount, secret).map_err(|error| Failure::new("mount", target, &error))?;
     }
-    Ok(rooted.into_stubs())
+    let (root, stubs) = rooted.into_stubs();
+    Ok((root, stubs, proc))
 }
 
 /// A tmpfs for files that must lie nowhere: it is mounted where the root comes
@@ -104,7 +126,7 @@ struct Bench {
 }
 
 impl Bench {
-    fn mount_root(root: &Root) -> Result<Self, Failure> {
+    fn mount_root(root: &Root, protections: Protections) -> Result<Self, Failure> {
         let place = match root {
             Root::Overlay { upper, .. } => upper.clone(),
             Root::Plain(path) => path.clone(),
@@ -115,7 +137,9 @@ impl Bench {
         let files = open_path(&place).map_err(failed)?;
         source.mount(&files).map_err(failed)?;
         let root = open_path(&place).map_err(failed)?;
-        mounts::without_devices(&root).map_err(failed)?;
+        if protections.keep(Protection::InertNodes) {
+            mounts::without_devices(&root).map_err(failed)?;
+        }
         Ok(Self { place, files })
     }
 
@@ -148,7 +172,7 @@ impl Bench {
                 let MountSpec::File { content, target, mode, uid, gid } = mount else { return Ok(None) };
                 let made = self.file(&format!("secret-{number}"), content.expose(), *mode);
                 let owned = made.and_then(|(fd, path)| {
-                    chown(&path, Some(*uid), Some(*gid))?;
+                    single::own(&path, (*uid, *gid), spec.record_key.as_ref())?;
                     // chown clears setuid bits only, but say it once more.
                     fs::set_permissions(&path, fs::Permissions::from_mode(mode & 0o7777))?;
                     Ok(fd)
@@ -231,10 +255,16 @@ fn place_for(rooted: &mut Rooted, target: &Path, source: &OwnedFd) -> io::Result
 
 /// Real root could otherwise make the node of a disk there, and open it.
 fn disarm(rooted: &mut Rooted, target: &Path) -> io::Result<()> {
+    if !rooted.protections.keep(Protection::InertNodes) {
+        return Ok(());
+    }
     mounts::without_devices(&rooted.place(target, Want::File)?)
 }
 
 fn freeze(rooted: &mut Rooted, target: &Path) -> io::Result<()> {
+    if !rooted.protections.keep(Protection::ReadOnlyMounts) {
+        return Ok(());
+    }
     // It is there by now: this only opens what was mounted on it.
     mounts::read_only(&rooted.place(target, Want::File)?)
 }
@@ -262,8 +292,11 @@ fn scratch_bind(rooted: &mut Rooted, source: &Path, scratch: &Path, target: &Pat
 
 /// pivot_root(2) onto itself, its example "pivot_root(".", ".")": the old root
 /// comes to lie on the new one and is detached; no directory is needed for it.
-fn move_into(root: &OwnedFd) -> io::Result<()> {
+fn move_into(root: &OwnedFd, protections: Protections) -> io::Result<()> {
     unistd::fchdir(root)?;
+    if !protections.keep(Protection::NewRoot) {
+        return Ok(unistd::chroot(".")?);
+    }
     match unistd::pivot_root(".", ".") {
         Ok(()) => umount2(".", MntFlags::MNT_DETACH)?,
         Err(nix::errno::Errno::EPERM) => mounts::move_to_root()?,
@@ -282,7 +315,7 @@ fn make_directory(spec: &RunSpec) -> io::Result<()> {
         match fs::create_dir(directory) {
             Ok(()) => {
                 fs::set_permissions(directory, fs::Permissions::from_mode(0o755))?;
-                chown(directory, Some(spec.uid), Some(spec.gid))?;
+                single::own(directory, (spec.uid, spec.gid), spec.record_key.as_ref())?;
             }
             // What is there and no directory is for chdir to say.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
@@ -297,8 +330,13 @@ pub(super) fn set_surroundings(spec: &RunSpec) -> Result<(), Failure> {
     // Some profiles refuse it (a shortfall the probe reports); the RUN then
     // sees the outer name.
     let _ = unistd::sethostname(&spec.hostname);
-    if spec.network_none {
-        sys::loopback_up().map_err(|error| Failure::new("bring up", "lo", &error))?;
+    if spec.network_none && spec.protections.keep(Protection::Network) {
+        match sys::loopback_up() {
+            // Needs CAP_NET_ADMIN, which a container with CAP_SYS_ADMIN may lack:
+            // then the RUN has no network at all, not even with itself.
+            Err(error) if error.raw_os_error() == Some(libc::EPERM) => {}
+            other => other.map_err(|error| Failure::new("bring up", "lo", &error))?,
+        }
     }
     umask(Mode::from_bits_truncate(0o022));
     limit_resources().map_err(|error| Failure::new("set the limits of", "the process", &error))?;
@@ -326,15 +364,51 @@ fn limit_resources() -> io::Result<()> {
 /// From all rights in the namespace to those of the user in Docker. The
 /// filters go first, while CAP_SYS_ADMIN is there: without no_new_privs, so
 /// that `sudo` works in a RUN.
-fn take_rights(spec: &RunSpec) -> Result<(), Failure> {
-    filter::install().map_err(|error| Failure::new("install", "the seccomp filter", &error))?;
-    let keep = CAPABILITIES.iter().fold(0, |bits, capability| bits | capability.bitmask());
-    sys::limit_bounding_set(keep)
+fn take_rights(spec: &RunSpec, handover: &UnixStream, proc: Proc) -> Result<(), Failure> {
+    confine(spec, None).map_err(|error| Failure::new("confine", "the process", &error))?;
+    if spec.protections.keep(Protection::Seccomp) {
+        filter::install().map_err(|error| Failure::new("install", "the seccomp filter", &error))?;
+    }
+    hand_over(spec, handover, proc, false)?;
+    if !spec.protections.keep(Protection::Capabilities) {
+        return set_ids(spec).map_err(|error| Failure::new("become", "the user", &error));
+    }
+    let mut kept: CapsHashSet = CAPABILITIES.into_iter().collect();
+    if !spec.network_none && can_capture() {
+        kept.remove(&Capability::CAP_NET_RAW);
+    }
+    let bits = kept.iter().fold(0, |bits, capability| bits | capability.bitmask());
+    sys::limit_bounding_set(bits)
         .map_err(|error| Failure::new("limit", "the capability bounding set", &error))?;
     set_ids(spec)
         .map_err(|error| Failure::new("become user", format!("{}:{}", spec.uid, spec.gid), &error))?;
-    let keep = if spec.uid == 0 { CAPABILITIES.into_iter().collect() } else { CapsHashSet::new() };
-    limit_capabilities(&keep).map_err(|error| Failure::new("drop", "capabilities", &io::Error::other(error)))
+    let kept = if spec.uid == 0 { kept } else { CapsHashSet::new() };
+    limit_capabilities(&kept).map_err(|error| Failure::new("drop", "capabilities", &io::Error::other(error)))
+}
+
+/// Whether CAP_NET_RAW means something in this network: then it is the builder's
+/// network (rung `mounts`), and a RUN could listen to what it sends.
+fn can_capture() -> bool {
+    use rustix::net::{AddressFamily, SocketType, socket};
+    socket(AddressFamily::PACKET, SocketType::RAW, None).is_ok()
+}
+
+/// Signals and abstract unix sockets end at the RUN: the network namespace is
+/// often shared, and abstract sockets are names in it (unix(7)); so do files at
+/// `root`, where there is one. Kernels before 5.13 have no Landlock, those before
+/// 6.12 no such scopes.
+pub(super) fn confine(spec: &RunSpec, root: Option<BorrowedFd<'_>>) -> io::Result<()> {
+    let Ok(version) = sys::landlock_version() else { return Ok(()) };
+    let root = root.filter(|_| spec.protections.keep(Protection::Files));
+    raw::confine(root, spec.protections.keep(Protection::Scopes), version)
+}
+
+/// From here on the calls of this process are supervised.
+pub(super) fn hand_over(spec: &RunSpec, to: &UnixStream, proc: Proc, one_id: bool) -> Result<(), Failure> {
+    let heard = if proc == Proc::Served { Heard::Paths } else { Heard::Devices };
+    open_path(Path::new("/"))
+        .and_then(|root| supervisor::give(to, root.as_fd(), heard, spec.protections, one_id))
+        .map_err(|error| Failure::new("hand over", "the listener", &error))
 }
 
 pub(super) fn set_ids(spec: &RunSpec) -> io::Result<()> {
@@ -355,11 +429,13 @@ pub(super) fn limit_capabilities(keep: &CapsHashSet) -> Result<(), caps::errors:
 }
 
 /// A session of its own, nothing inherited, and death with the stub.
-pub(super) fn detach(lifeline: &PipeReader) -> io::Result<()> {
+pub(super) fn detach(lifeline: &PipeReader, protections: Protections) -> io::Result<()> {
     unistd::setsid()?;
     let null = rustix::fs::open("/dev/null", rustix::fs::OFlags::RDONLY, rustix::fs::Mode::empty())?;
     rustix::stdio::dup2_stdin(&null)?;
-    sys::close_on_exec_from_three();
+    if protections.keep(Protection::Descriptors) {
+        sys::close_on_exec_from_three();
+    }
     sys::reset_signals();
     // After the change of ids, which clears it. The stub may have died before:
     // then its end of the pipe is closed.

@@ -13,10 +13,14 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
 use std::path::Path;
 
 use nix::mount::{MntFlags, MsFlags, umount2};
+use nix::sys::wait::{WaitStatus, waitpid};
 use rustix::fs::FileType;
 
 use super::message::Failure;
 use super::mounts::{self, INERT, link, open_path};
+use super::protections::Protection;
+use super::supervisor;
+use super::sys::{self, Side};
 use super::target::{Rooted, Want, file_type};
 
 /// What Docker hides: it tells of the host, or is dangerous.
@@ -49,23 +53,46 @@ const LINKS: [(&str, &str); 6] = [
 ];
 
 /// Mounts all three, with `scripts` below /dev/pipes.
-pub(super) fn mount_all(rooted: &mut Rooted, scripts: &[(String, Vec<u8>)]) -> Result<(), Failure> {
-    mount_proc(rooted).map_err(|error| Failure::new("mount", "/proc", &error))?;
+pub(super) fn mount_all(rooted: &mut Rooted, scripts: &[(String, Vec<u8>)]) -> Result<Proc, Failure> {
+    let proc = mount_proc(rooted).map_err(|error| Failure::new("mount", "/proc", &error))?;
     mount_sys(rooted).map_err(|error| Failure::new("mount", "/sys", &error))?;
     hide(rooted)?;
     let dev = mount_dev(rooted).map_err(|error| Failure::new("mount", "/dev", &error))?;
-    write_scripts(&dev, scripts).map_err(|error| Failure::new("write scripts to", "/dev/pipes", &error))
+    write_scripts(&dev, scripts).map_err(|error| Failure::new("write scripts to", "/dev/pipes", &error))?;
+    Ok(proc)
+}
+
+/// Where the /proc of a RUN comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Proc {
+    /// The kernel.
+    Mounted,
+    /// The supervisor; what is mounted is room for its scratch directories.
+    Served,
 }
 
 /// A new /proc shows this pid namespace only. Where the outer one is partly
-/// masked the kernel refuses a new one (EPERM), and the outer is bound.
-fn mount_proc(rooted: &mut Rooted) -> io::Result<()> {
+/// masked the kernel refuses a new one (EPERM), and the supervisor serves it.
+/// Without a supervisor the outer one is bound, in which only `self` is right.
+fn mount_proc(rooted: &mut Rooted) -> io::Result<Proc> {
     let target = rooted.place(Path::new("/proc"), Want::Directory)?;
     match mounts::new("proc", &target, INERT, "") {
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            mounts::bind(&open_path(Path::new("/proc"))?, &target)
-        }
-        other => other,
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+        other => return other.map(|()| Proc::Mounted),
+    }
+    if is_supervised()? {
+        mounts::new("tmpfs", &target, INERT, "mode=555,size=16m")?;
+        return Ok(Proc::Served);
+    }
+    mounts::bind(&open_path(Path::new("/proc"))?, &target)?;
+    Ok(Proc::Mounted)
+}
+
+/// Tried in a child: a filter never goes away.
+fn is_supervised() -> io::Result<bool> {
+    match sys::clone_process(0)? {
+        Side::Child => sys::exit_now(i32::from(!supervisor::is_possible())),
+        Side::Parent(child) => Ok(waitpid(child, None)? == WaitStatus::Exited(child, 0)),
     }
 }
 
@@ -77,13 +104,16 @@ fn mount_sys(rooted: &mut Rooted) -> io::Result<()> {
         return Ok(());
     }
     let mounted = rooted.place(Path::new("/sys"), Want::Directory)?;
-    if mounts::read_only(&mounted).is_err() {
+    if rooted.protections.keep(Protection::Masks) && mounts::read_only(&mounted).is_err() {
         umount2(&link(&mounted), MntFlags::MNT_DETACH)?;
     }
     Ok(())
 }
 
 fn hide(rooted: &mut Rooted) -> Result<(), Failure> {
+    if !rooted.protections.keep(Protection::Masks) {
+        return Ok(());
+    }
     for path in MASKED {
         mask(rooted, path).map_err(|error| Failure::new("mask", path, &error))?;
     }
@@ -98,7 +128,18 @@ fn mask(rooted: &mut Rooted, path: &str) -> io::Result<()> {
     if file_type(target.as_fd())? == FileType::Directory {
         return mounts::new("tmpfs", &target, INERT | MsFlags::MS_RDONLY, "mode=755,size=4k");
     }
-    mounts::bind(&open_path(Path::new("/dev/null"))?, &target)
+    mounts::bind(&open_path(Path::new("/dev/null"))?, &target)?;
+    fix_node(rooted, Path::new(path))
+}
+
+/// Where the id map is the identity a RUN owns the host's node, and could change
+/// its mode and owner for everybody. On a read-only mount it cannot, and can
+/// still read and write the device: the kernel asks a mount only for files.
+fn fix_node(rooted: &mut Rooted, path: &Path) -> io::Result<()> {
+    if !rooted.protections.keep(Protection::FixedNodes) {
+        return Ok(());
+    }
+    mounts::read_only(&rooted.place(path, Want::File)?)
 }
 
 fn freeze(rooted: &mut Rooted, path: &str) -> io::Result<()> {
@@ -114,7 +155,9 @@ fn mount_dev(rooted: &mut Rooted) -> io::Result<OwnedFd> {
     let dev = Path::new("/dev");
     let target = rooted.place(dev, Want::Directory)?;
     // The nodes are mounts of their own: this is for what RUN makes here.
-    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_STRICTATIME;
+    let inert = rooted.protections.keep(Protection::InertNodes);
+    let nodev = if inert { MsFlags::MS_NODEV } else { MsFlags::empty() };
+    let flags = MsFlags::MS_NOSUID | nodev | MsFlags::MS_STRICTATIME;
     mounts::new("tmpfs", &target, flags, "mode=755,size=65536k")?;
     let mounted = rooted.place(dev, Want::Directory)?;
     let inside = link(&mounted);
@@ -123,11 +166,13 @@ fn mount_dev(rooted: &mut Rooted) -> io::Result<OwnedFd> {
         let Ok(node) = open_path(&dev.join(name)) else { continue };
         fs::File::create(inside.join(name))?;
         mounts::bind(&node, &open_path(&inside.join(name))?)?;
+        fix_node(rooted, &dev.join(name))?;
     }
-    // Many kernels have no /proc/kcore: then runc makes no link to it either.
-    for (name, target) in
-        LINKS.into_iter().filter(|(name, target)| *name != "core" || Path::new(target).exists())
-    {
+    for (name, target) in LINKS {
+        // As runc does: not where the kernel has no /proc/kcore.
+        if name == "core" && !Path::new("/proc/kcore").exists() {
+            continue;
+        }
         symlink(target, inside.join(name))?;
     }
     mount_below(&inside, "shm", "tmpfs", INERT, &["mode=1777,size=65536k"])?;

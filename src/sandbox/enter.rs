@@ -21,7 +21,7 @@ use super::refusal::{Attempt, Circumstances, explain};
 use super::scratch::{self, Scratch};
 use super::supervise::{Signals, supervise};
 use super::sys::{self, Side};
-use super::{Error, IdMap, Refusal, Rung, chroot, idmap, mounting};
+use super::{Error, IdMap, Refusal, Rung, chroot, idmap, mounting, raw};
 
 /// What the caller wants.
 #[derive(Clone, Debug)]
@@ -99,7 +99,8 @@ pub fn enter(wish: &Wish) -> Result<Entered, Error> {
         Some(rung) if !rung.is_built() => Err(Error::NotBuilt(rung)),
         Some(Rung::Mounts) => take_mounts(wish)?.map_err(Error::Refused),
         Some(Rung::Chroot) => enter_chroot(wish)?.map_err(Error::Refused),
-        forced => match enter_namespaces(wish)? {
+        Some(Rung::Single) => enter_user_namespace(Rung::Single, wish)?.map_err(Error::Refused),
+        forced => match enter_user_namespace(Rung::Namespaces, wish)? {
             Ok(entered) => Ok(entered),
             Err(refusal) if forced.is_some() => Err(Error::Refused(refusal)),
             Err(refusal) => without_namespaces(wish, refusal),
@@ -112,9 +113,13 @@ fn without_namespaces(wish: &Wish, first: Refusal) -> Result<Entered, Error> {
         Ok(entered) => return Ok(Entered { refusals: vec![first], ..entered }),
         Err(second) => second,
     };
+    let third = match enter_user_namespace(Rung::Single, wish)? {
+        Ok(entered) => return Ok(Entered { refusals: vec![first, second], ..entered }),
+        Err(third) => third,
+    };
     match enter_chroot(wish)? {
-        Ok(entered) => Ok(Entered { refusals: vec![first, second], ..entered }),
-        Err(third) => without_rung(vec![first, second, third]),
+        Ok(entered) => Ok(Entered { refusals: vec![first, second, third], ..entered }),
+        Err(fourth) => without_rung(vec![first, second, third, fourth]),
     }
 }
 
@@ -151,7 +156,7 @@ fn enter_chroot(wish: &Wish) -> Result<Result<Entered, Refusal>, Error> {
 }
 
 /// The inner result is the builder's, or the refusal as the first process sees it.
-fn enter_namespaces(wish: &Wish) -> Result<Result<Entered, Refusal>, Error> {
+fn enter_user_namespace(rung: Rung, wish: &Wish) -> Result<Result<Entered, Refusal>, Error> {
     let scratch = Scratch::below(&wish.state_dir)?;
     let around = circumstances()?;
     let (map_written, tell_map) = io::pipe().map_err(during("make a pipe"))?;
@@ -161,13 +166,13 @@ fn enter_namespaces(wish: &Wish) -> Result<Result<Entered, Refusal>, Error> {
     match sys::clone_process(libc::CLONE_NEWUSER) {
         Ok(Side::Child) => {
             drop((tell_map, verdict));
-            let report = inside(first, map_written, &scratch, tell_verdict);
+            let report = inside(rung, first, map_written, &scratch, tell_verdict);
             signals.release().map_err(during("release signals"))?;
-            entered(Rung::Namespaces, wish, &report, around).map(Ok)
+            entered(rung, wish, &report, around).map(Ok)
         }
         Ok(Side::Parent(child)) => {
             drop((map_written, tell_verdict));
-            let refusal = outside(child, tell_map, verdict, around, &signals);
+            let refusal = outside(rung, child, tell_map, verdict, around, &signals);
             signals.release().map_err(during("release signals"))?;
             Ok(Err(refusal))
         }
@@ -175,7 +180,7 @@ fn enter_namespaces(wish: &Wish) -> Result<Result<Entered, Refusal>, Error> {
             signals.release().map_err(during("release signals"))?;
             match error.raw_os_error() {
                 Some(libc::EBUSY) => Err(during("enter a user namespace with threads running")(error)),
-                errno => Ok(Err(explain(Attempt::UserNamespace, errno.unwrap_or(0), around))),
+                errno => Ok(Err(explain_on(rung, Attempt::UserNamespace, errno.unwrap_or(0), around))),
             }
         }
     }
@@ -187,7 +192,13 @@ pub(super) fn circumstances() -> Result<Circumstances, Error> {
 }
 
 /// The child's half. Returns only when this process is fit to be the builder.
-fn inside(first: Pid, mut map_written: PipeReader, scratch: &Scratch, mut tell: PipeWriter) -> Report {
+fn inside(
+    rung: Rung,
+    first: Pid,
+    mut map_written: PipeReader,
+    scratch: &Scratch,
+    mut tell: PipeWriter,
+) -> Report {
     // End of file without a byte: the parent gave up.
     if map_written.read_exact(&mut [0]).is_err() {
         sys::exit_now(1);
@@ -200,7 +211,7 @@ fn inside(first: Pid, mut map_written: PipeReader, scratch: &Scratch, mut tell: 
         sys::exit_now(1);
     }
     if report.failure().is_none() {
-        probe::probe(scratch.path(), Trial::Namespaces, &mut report);
+        probe::probe(scratch.path(), trial(rung), &mut report);
     }
     // Whoever cannot be told is gone, and so is this process in a moment.
     let told = serde_json::to_vec(&report).map_err(io::Error::from).and_then(|text| tell.write_all(&text));
@@ -213,6 +224,23 @@ fn inside(first: Pid, mut map_written: PipeReader, scratch: &Scratch, mut tell: 
     report
 }
 
+/// What is tried in the user namespace of `rung`.
+pub(super) fn trial(rung: Rung) -> Trial {
+    if rung == Rung::Single { Trial::Single } else { Trial::Namespaces }
+}
+
+/// The map of `rung` for `child`, which waits for it.
+///
+/// # Errors
+/// The refusal to report.
+pub(super) fn write_map(rung: Rung, child: Pid, around: Circumstances) -> Result<(), Refusal> {
+    if rung != Rung::Single {
+        return idmap::write(child, around);
+    }
+    idmap::write_single(child)
+        .map_err(|error| explain_on(rung, Attempt::WriteMap, error.raw_os_error().unwrap_or(0), around))
+}
+
 /// Supplementary groups stay: they let an ordinary user read its own files,
 /// and every RUN sets its own.
 pub(super) fn become_root() -> io::Result<()> {
@@ -223,13 +251,14 @@ pub(super) fn become_root() -> io::Result<()> {
 
 /// The parent's half. Returns only when there is no builder.
 fn outside(
+    rung: Rung,
     child: Pid,
     mut tell_map: PipeWriter,
     mut verdict: PipeReader,
     around: Circumstances,
     signals: &Signals,
 ) -> Refusal {
-    let report = idmap::write(child, around).map(|()| {
+    let report = write_map(rung, child, around).map(|()| {
         let mut text = Vec::new();
         // A child that died in between leaves the text empty.
         let _ = tell_map.write_all(&[1]).and_then(|()| verdict.read_to_end(&mut text));
@@ -239,7 +268,7 @@ fn outside(
         Ok(report) if report.is_complete() => supervise(child, signals),
         Ok(report) => {
             let (attempt, errno) = report.failure().unwrap_or((Attempt::Namespaces, 0));
-            explain(attempt, errno, around)
+            explain_on(rung, attempt, errno, around)
         }
         Err(refusal) => refusal,
     };
@@ -264,7 +293,24 @@ fn entered(rung: Rung, wish: &Wish, report: &Report, around: Circumstances) -> R
 
 /// What `rung` has to do without.
 pub(super) fn shortfalls(rung: Rung, report: &Report, around: Circumstances) -> Vec<Refusal> {
-    report.shortfalls().map(|(attempt, errno)| explain_on(rung, attempt, errno, around)).collect()
+    let tried = report.shortfalls().map(|(attempt, errno)| explain_on(rung, attempt, errno, around));
+    tried.chain(without_scopes(rung)).collect()
+}
+
+/// A RUN mostly shares the network namespace, in which abstract sockets are names.
+fn without_scopes(rung: Rung) -> Option<Refusal> {
+    if sys::landlock_version().is_ok_and(|version| version >= raw::SCOPES_SINCE) {
+        return None;
+    }
+    let cause = "this kernel has no scopes of Landlock: a RUN can connect to abstract unix sockets of the \
+                 network that it shares";
+    Some(Refusal {
+        rung,
+        call: "landlock_create_ruleset(scoped)".to_owned(),
+        errno: libc::EOPNOTSUPP,
+        cause: cause.to_owned(),
+        change: "use a node with Linux 6.12 or later, or `--network=none`".to_owned(),
+    })
 }
 
 /// Why there is no overlayfs.

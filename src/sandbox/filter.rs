@@ -1,16 +1,14 @@
 //! The seccomp filters of a RUN.
 //!
-//! Three of them, because a compiled filter has one answer, and the kernel
+//! Four of them, because a compiled filter has one answer, and the kernel
 //! takes the strictest answer of all:
 //! - syncs succeed without doing anything. A step's files are packed right
 //!   after it; what a crash would lose is the whole step anyway;
 //! - what Docker's default profile refuses and missing capabilities do not;
 //! - clone3 does not exist, because a filter cannot see its flags (libc falls
-//!   back to clone, as under Docker).
-//!
-//! A foreign architecture (32-bit programs) passes: the filters must not kill
-//! it, and what they refuse there is refused by missing capabilities too, but
-//! for a user namespace of its own.
+//!   back to clone, as under Docker);
+//! - the same refusals for programs of another architecture, which have other
+//!   numbers ([`filter_foreign`](super::filter_foreign)).
 
 use std::collections::BTreeMap;
 use std::io;
@@ -32,7 +30,7 @@ const SUCCEED: [i64; 6] = [
 ];
 
 /// What of Docker's refusals counts without capabilities.
-const REFUSE: [i64; 23] = [
+const REFUSE: [i64; 24] = [
     libc::SYS_add_key,
     libc::SYS_keyctl,
     libc::SYS_request_key,
@@ -52,6 +50,7 @@ const REFUSE: [i64; 23] = [
     libc::SYS_reboot,
     libc::SYS_setns,
     libc::SYS_lookup_dcookie,
+    libc::SYS_syslog,
     libc::SYS_vhangup,
     libc::SYS_io_uring_setup,
     libc::SYS_io_uring_enter,
@@ -59,8 +58,8 @@ const REFUSE: [i64; 23] = [
 ];
 
 /// ioctl(2) requests; libc has them in types that differ between C libraries.
-const TIOCSTI: u64 = 0x5412;
-const TIOCLINUX: u64 = 0x541c;
+pub(super) const TIOCSTI: u64 = 0x5412;
+pub(super) const TIOCLINUX: u64 = 0x541c;
 
 /// Installs them on this thread, which needs CAP_SYS_ADMIN.
 pub(super) fn install() -> io::Result<()> {
@@ -70,7 +69,7 @@ pub(super) fn install() -> io::Result<()> {
     Ok(())
 }
 
-fn programs() -> io::Result<[BpfProgram; 3]> {
+fn programs() -> io::Result<[BpfProgram; 4]> {
     let succeed = SUCCEED.map(|call| (call, Vec::new())).into();
     let mut refuse: BTreeMap<i64, Vec<SeccompRule>> = REFUSE.map(|call| (call, Vec::new())).into();
     let new_user = u64::try_from(libc::CLONE_NEWUSER).expect("a positive flag");
@@ -84,8 +83,17 @@ fn programs() -> io::Result<[BpfProgram; 3]> {
         .map(|request| rule(1, SeccompCmpOp::MaskedEq(0xffff_ffff), request))
         .collect::<io::Result<_>>()?;
     refuse.insert(libc::SYS_ioctl, ioctls);
+    // The hypervisor's sockets, and the kernel's ciphers: Docker has neither.
+    let families = [libc::AF_VSOCK, libc::AF_ALG]
+        .map(|family| rule(0, SeccompCmpOp::MaskedEq(0xffff_ffff), u64::from(family.cast_unsigned())));
+    refuse.insert(libc::SYS_socket, families.into_iter().collect::<io::Result<_>>()?);
     let absent = [(libc::SYS_clone3, Vec::new())].into();
-    Ok([compile(succeed, 0)?, compile(refuse, libc::EPERM)?, compile(absent, libc::ENOSYS)?])
+    Ok([
+        compile(succeed, 0)?,
+        compile(refuse, libc::EPERM)?,
+        compile(absent, libc::ENOSYS)?,
+        super::filter_foreign::program(),
+    ])
 }
 
 fn rule(argument: u8, operator: SeccompCmpOp, value: u64) -> io::Result<SeccompRule> {

@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::Error;
+use super::protections::Protections;
 use super::spec::{Exit, MountSpec, Root, RunSpec};
 use super::target::Stub;
 use crate::metadata::Key;
@@ -54,6 +55,8 @@ pub(super) enum FailureKind {
     Limit,
     NotFound,
     NotExecutable,
+    TooManyProcesses(usize),
+    TmpfsFull { used: u64, size: u64 },
 }
 
 impl Failure {
@@ -69,6 +72,8 @@ impl Failure {
         match self.kind {
             FailureKind::Prepare => Error::Prepare { action: self.action, path: self.path, source },
             FailureKind::TooManyLowers(count) => Error::TooManyLowers { count },
+            FailureKind::TooManyProcesses(limit) => Error::TooManyProcesses { limit },
+            FailureKind::TmpfsFull { used, size } => Error::TmpfsFull { target: self.path, used, size },
             FailureKind::Network => Error::NoNetworkNamespace { source },
             FailureKind::Limit => Error::Limit { limit: program(), highest: self.action, source },
             FailureKind::NotFound => Error::NotFound { program: program() },
@@ -194,6 +199,7 @@ impl From<Bytes> for PathBuf {
 pub(super) struct Order {
     /// The builder's process id: whose death ends the stub.
     pub(super) builder: i32,
+    pub(super) protections: Protections,
     root: WireRoot,
     argv: Vec<Bytes>,
     env: Vec<(Bytes, Bytes)>,
@@ -230,6 +236,7 @@ impl Order {
     pub(super) fn new(spec: &RunSpec, builder: i32) -> Self {
         Self {
             builder,
+            protections: spec.protections,
             root: wire_root(&spec.root),
             argv: spec.argv.iter().cloned().map(Bytes::from).collect(),
             env: spec.env.iter().cloned().map(|(name, value)| (name.into(), value.into())).collect(),
@@ -274,6 +281,7 @@ impl Order {
             // Both ends are this program, and limits print as they are read.
             ulimits: self.ulimits.iter().filter_map(|limit| limit.parse().ok()).collect(),
             record_key: self.record_key.map(Key::from_bytes),
+            protections: self.protections,
         }
     }
 }
@@ -358,6 +366,7 @@ mod tests {
             scripts: vec![("EOF".to_owned(), vec![0x80])],
             ulimits: vec!["core=-1".parse().unwrap()],
             record_key: Some(Key::from_bytes([1; 32])),
+            protections: Protections::default(),
         };
         let mut frame = Vec::new();
         send(&mut frame, &Order::new(&spec, 7)).unwrap();

@@ -3,9 +3,9 @@
 //! A door calls [`stub`] first (this very program is executed again for each
 //! RUN, with a fresh environment), then [`enter`] before any thread exists.
 //! `enter` tries the rungs of the isolation ladder by really doing what they
-//! need. On [`Rung::Namespaces`] the first process stays outside, forwards
-//! signals and passes on the exit status; the builder is its child, root in a
-//! user namespace of its own. On [`Rung::Mounts`] and [`Rung::Chroot`] it is
+//! need. On [`Rung::Namespaces`] and [`Rung::Single`] the first process stays
+//! outside, forwards signals and passes on the exit status; the builder is its
+//! child, root in a user namespace of its own. On [`Rung::Mounts`] and [`Rung::Chroot`] it is
 //! the builder itself.
 //! [`survey`] tries them all and enters none.
 //!
@@ -31,6 +31,7 @@ mod devices;
 mod enter;
 mod error;
 mod filter;
+mod filter_foreign;
 mod idmap;
 mod limit;
 mod message;
@@ -39,10 +40,12 @@ mod mounts;
 mod namespaces;
 mod overlay;
 mod probe;
+mod protections;
 mod raw;
 mod refusal;
 mod rung;
 mod scratch;
+mod single;
 mod spec;
 mod stub;
 mod supervise;
@@ -56,6 +59,7 @@ pub use error::Error;
 pub use idmap::{IdMap, IdRange};
 pub use limit::Ulimit;
 pub use overlay::MOST_LOWERS;
+pub use protections::{Protection, Protections};
 pub use refusal::Refusal;
 pub use rung::{Rung, UnknownRung};
 pub use spec::{Exit, MountSpec, OutputStream, Root, RunSpec};
@@ -100,6 +104,7 @@ pub trait Sandbox: Send + Sync {
 pub fn sandbox(entered: &Entered) -> Box<dyn Sandbox> {
     match entered.rung {
         rung @ (Rung::Namespaces | Rung::Mounts) => Box::new(namespaces::Namespaces::new(rung)),
+        Rung::Single => Box::new(namespaces::Namespaces::with_marker(Rung::Single, single::MARKER)),
         Rung::Chroot => Box::new(chroot::Chroot::new()),
         _ => Box::new(NoSandbox { refusals: entered.refusals.clone() }),
     }

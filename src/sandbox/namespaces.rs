@@ -18,6 +18,7 @@ use nix::unistd::{self, Pid};
 use rustix::fs::{MemfdFlags, SealFlags};
 
 use super::message::{self, Message, Order};
+use super::protections::Protection;
 use super::spec::{Exit, OutputStream, Root, RunSpec};
 use super::stub::{MARKER, NAME};
 use super::{Error, Rung, Sandbox, mounts, target};
@@ -27,6 +28,9 @@ const LOOK_AROUND: u8 = 100;
 
 /// How long a stub may take to end everything before it is killed itself.
 const GRACE: Duration = Duration::from_secs(2);
+
+/// How long the seal of a fresh copy is asked for.
+const SEAL_PATIENCE: Duration = Duration::from_secs(5);
 
 /// RUN in namespaces of its own.
 pub(super) struct Namespaces {
@@ -73,8 +77,12 @@ impl Sandbox for Namespaces {
     ) -> Result<Exit, Error> {
         // From here on a process of the same user can neither read the memory
         // and environment of the builder nor its descriptors (ptrace(2)).
-        prctl::set_dumpable(false).map_err(|errno| during("hide the builder's memory")(errno.into()))?;
-        let program = self.program()?;
+        prctl::set_dumpable(!spec.protections.keep(Protection::Undumpable))
+            .map_err(|errno| during("hide the builder's memory")(errno.into()))?;
+        let program = match spec.protections.keep(Protection::SealedProgram) {
+            true => self.program()?,
+            false => Arc::new(File::open("/proc/self/exe").map_err(during("open this program"))?.into()),
+        };
         let mut carrier = Carrier::start(&program, self.marker, spec)?;
         let followed = carrier.follow(output, cancelled);
         let ended = carrier.end();
@@ -95,8 +103,22 @@ fn sealed_copy() -> io::Result<OwnedFd> {
     let mut memory = File::from(memory);
     io::copy(&mut File::open("/proc/self/exe")?, &mut memory)?;
     let seals = SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
-    rustix::fs::fcntl_add_seals(&memory, seals)?;
+    seal(&memory, seals)?;
     Ok(memory.into())
+}
+
+/// On a busy machine the kernel may hold pages of the copy for a while, and
+/// refuses the seal meanwhile (EBUSY, memfd_wait_for_pins).
+fn seal(memory: &File, seals: SealFlags) -> io::Result<()> {
+    let deadline = Instant::now() + SEAL_PATIENCE;
+    loop {
+        match rustix::fs::fcntl_add_seals(memory, seals) {
+            Err(rustix::io::Errno::BUSY) if Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            other => return Ok(other?),
+        }
+    }
 }
 
 /// Says how it ended, if it did.

@@ -13,14 +13,15 @@ use serde::{Deserialize, Serialize};
 
 use super::refusal::Attempt;
 use super::sys::{self, Side};
-use super::{mounts, overlay};
+use super::{mounts, overlay, single};
 
 /// The namespaces of a RUN.
 pub(super) const RUN_NAMESPACES: libc::c_int =
     libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
 
 /// What a RUN can do without.
-const OPTIONAL: [Attempt; 4] = [Attempt::Overlay, Attempt::Proc, Attempt::Network, Attempt::Hostname];
+const OPTIONAL: [Attempt; 5] =
+    [Attempt::Overlay, Attempt::Proc, Attempt::Network, Attempt::Hostname, Attempt::Chroot];
 
 /// For which rung is tried: they ask for slightly different things.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +81,9 @@ pub(super) fn probe(scratch: &Path, trial: Trial, report: &mut Report) {
         return;
     }
     report.note(Attempt::Network, try_network());
+    if trial == Trial::Single && report.failure().is_none() {
+        single::probe(report);
+    }
 }
 
 fn try_namespaces(scratch: &Path, trial: Trial, report: &mut Report) -> io::Result<()> {
@@ -128,7 +132,8 @@ fn try_all(scratch: &Path, trial: Trial, report: &mut Report) {
         && {
             report.note(Attempt::Proc, try_proc(&root.join("proc")));
             change_root(&root, trial, report)
-        };
+        }
+        && report.note(Attempt::Chroot, unistd::chroot("/").map_err(io::Error::from));
 }
 
 fn bind_root(root: &Path) -> io::Result<()> {

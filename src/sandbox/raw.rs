@@ -1,5 +1,5 @@
-//! Raw system calls of the rung `chroot`: Landlock, and the listening side of
-//! a seccomp filter. Each in a function that is safe to call.
+//! Raw system calls of confinement: Landlock, and the listening side of a
+//! seccomp filter. Each in a function that is safe to call.
 
 #![expect(unsafe_code, reason = "Landlock and seccomp listeners have no safe wrapper in any crate we use")]
 
@@ -13,8 +13,10 @@ use nix::libc;
 /// `linux/landlock.h`: ABI 1 has the first 13, 2 REFER, 3 TRUNCATE, 5 IOCTL_DEV.
 const FILE_RIGHTS: [(u32, u64); 4] = [(1, 0x1fff), (2, 1 << 13), (3, 1 << 14), (5, 1 << 15)];
 
-/// Abstract unix sockets and signals (ABI 6).
+/// Abstract unix sockets and signals.
 const SCOPES: u64 = 0b11;
+/// The ABI that brought them, with Linux 6.12.
+pub(super) const SCOPES_SINCE: u32 = 6;
 
 /// `struct landlock_ruleset_attr`.
 #[repr(C)]
@@ -32,14 +34,17 @@ struct PathBeneath {
 }
 
 /// From here on this thread opens, lists, makes, renames and removes nothing
-/// outside `root`, and signals nobody outside. Needs no_new_privs.
-pub(super) fn confine_files(root: BorrowedFd<'_>, abi: u32) -> io::Result<()> {
-    let rights = FILE_RIGHTS.iter().filter(|(since, _)| *since <= abi).fold(0, |all, (_, bits)| all | bits);
-    let ruleset = Ruleset {
-        handled_access_fs: rights,
-        handled_access_net: 0,
-        scoped: if abi >= 6 { SCOPES } else { 0 },
-    };
+/// outside `root`, if there is one, and with `scopes` signals nobody outside.
+/// Needs no_new_privs or CAP_SYS_ADMIN.
+pub(super) fn confine(root: Option<BorrowedFd<'_>>, scopes: bool, abi: u32) -> io::Result<()> {
+    let scoped = if scopes && abi >= SCOPES_SINCE { SCOPES } else { 0 };
+    if root.is_none() && scoped == 0 {
+        // A ruleset about nothing is refused (ENOMSG).
+        return Ok(());
+    }
+    let rights = FILE_RIGHTS.iter().filter(|(since, _)| root.is_some() && *since <= abi);
+    let rights = rights.fold(0, |all, (_, bits)| all | bits);
+    let ruleset = Ruleset { handled_access_fs: rights, handled_access_net: 0, scoped };
     // A kernel reads as much of it as it knows, and refuses what is not zero beyond.
     let size = match abi {
         0..=3 => 8_usize,
@@ -49,12 +54,20 @@ pub(super) fn confine_files(root: BorrowedFd<'_>, abi: u32) -> io::Result<()> {
     // SAFETY: the attributes live through the call and are at least `size` long.
     let fd = unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, &raw const ruleset, size, 0_u32) };
     let fd = owned(fd)?;
-    let beneath = PathBeneath { allowed_access: rights, parent_fd: root.as_raw_fd() };
-    const PATH_BENEATH: u32 = 1;
-    // SAFETY: both descriptors are open; the rule lives through the call.
-    check(unsafe {
-        libc::syscall(libc::SYS_landlock_add_rule, fd.as_raw_fd(), PATH_BENEATH, &raw const beneath, 0_u32)
-    })?;
+    if let Some(root) = root {
+        let beneath = PathBeneath { allowed_access: rights, parent_fd: root.as_raw_fd() };
+        const PATH_BENEATH: u32 = 1;
+        // SAFETY: both descriptors are open; the rule lives through the call.
+        check(unsafe {
+            libc::syscall(
+                libc::SYS_landlock_add_rule,
+                fd.as_raw_fd(),
+                PATH_BENEATH,
+                &raw const beneath,
+                0_u32,
+            )
+        })?;
+    }
     // SAFETY: the call takes an open descriptor and an integer.
     check(unsafe { libc::syscall(libc::SYS_landlock_restrict_self, fd.as_raw_fd(), 0_u32) }).map(drop)
 }
@@ -179,6 +192,23 @@ pub(super) fn wake_in_turn(listener: BorrowedFd<'_>) {
     const SYNC_WAKE_UP: libc::c_ulong = 1;
     // SAFETY: the call takes an integer.
     unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SET_FLAGS as _, SYNC_WAKE_UP) };
+}
+
+/// Which pseudoterminal the other end of `fd` is (ioctl_tty(2), TIOCGPTN).
+pub(super) fn terminal_number(fd: BorrowedFd<'_>) -> io::Result<u32> {
+    let mut number: libc::c_uint = 0;
+    // SAFETY: the call writes one unsigned integer, which lives through it.
+    check(unsafe { libc::ioctl(fd.as_raw_fd(), libc::TIOCGPTN as _, &raw mut number) }.into())?;
+    Ok(number)
+}
+
+/// fstatfs(2), with the kernel's own bytes as the result.
+pub(super) fn statfs_bytes(fd: BorrowedFd<'_>) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; size_of::<libc::statfs>()];
+    // SAFETY: the buffer has the size of the kernel's structure, which is
+    // libc's on 64-bit architectures.
+    check(unsafe { libc::syscall(libc::SYS_fstatfs, fd.as_raw_fd(), bytes.as_mut_ptr()) })?;
+    Ok(bytes)
 }
 
 /// newfstatat(2), with the kernel's own bytes as the result.

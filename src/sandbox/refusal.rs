@@ -74,6 +74,16 @@ pub(super) enum Attempt {
     Network,
     /// sethostname(2) in a new uts namespace.
     Hostname,
+    /// openat2(2), with which a supervisor finds what a RUN names.
+    Walk,
+    /// A seccomp filter with a listener, and an answer over it.
+    Listener,
+    /// Writing the timer slack of a supervised task.
+    Mark,
+    /// Reading its memory.
+    Memory,
+    /// chroot(2), which a RUN may want to use itself.
+    Chroot,
 }
 
 impl Attempt {
@@ -92,6 +102,11 @@ impl Attempt {
             Self::Proc => "mount(proc)",
             Self::Network => "clone(CLONE_NEWNET)",
             Self::Hostname => "sethostname",
+            Self::Walk => "openat2(RESOLVE_IN_ROOT)",
+            Self::Listener => "seccomp(SECCOMP_FILTER_FLAG_NEW_LISTENER)",
+            Self::Mark => "write to /proc/PID/timerslack_ns",
+            Self::Memory => "process_vm_readv",
+            Self::Chroot => "chroot",
         }
     }
 }
@@ -128,8 +143,19 @@ pub(super) fn explain(attempt: Attempt, errno: i32, around: Circumstances) -> Re
 }
 
 fn cause(attempt: Attempt, errno: i32, around: Circumstances) -> (&'static str, &'static str) {
-    use nix::libc::{EACCES, EINVAL, ENOSPC, EPERM};
+    use nix::libc::{EACCES, EBUSY, EINVAL, ENOSPC, ENOSYS, EPERM};
     match (attempt, errno) {
+        (Attempt::Listener, EBUSY) => {
+            ("something already supervises this container", "run the build container without a seccomp agent")
+        }
+        (Attempt::Listener | Attempt::Walk, EPERM | ENOSYS) if around.seccomp => (
+            "the container's seccomp profile refuses it",
+            "run the build container with `seccomp=unconfined`, or a profile that allows seccomp and openat2",
+        ),
+        (Attempt::Mark | Attempt::Memory, EACCES | EPERM) => (
+            "a security module (Yama, SELinux, AppArmor) forbids looking into one's own children",
+            "set `sysctl kernel.yama.ptrace_scope` to 2 or less on the node",
+        ),
         (Attempt::UserNamespace | Attempt::Namespaces | Attempt::Network, ENOSPC) => (
             "the node forbids user namespaces (user.max_*_namespaces is 0 or used up)",
             "raise `sysctl user.max_user_namespaces` on the node",
@@ -151,17 +177,21 @@ fn cause(attempt: Attempt, errno: i32, around: Circumstances) -> (&'static str, 
             "mount a volume at the state directory",
         ),
         (Attempt::Proc, EPERM) => {
-            ("parts of /proc are masked here", "nothing need be done: the outer /proc is bound instead")
+            ("parts of /proc are masked here", "nothing need be done: a supervisor serves /proc instead")
         }
         (Attempt::Slave | Attempt::Bind | Attempt::Overlay | Attempt::Proc, EACCES | EPERM) => (
             "AppArmor or SELinux forbids mounts in a user namespace",
             "run the build container with `apparmor=unconfined` (or `label=disable`), or set \
              `sysctl kernel.apparmor_restrict_unprivileged_userns=0` on the node",
         ),
-        (Attempt::PivotRoot | Attempt::Detach | Attempt::Hostname, EPERM) if around.seccomp => (
-            "the container's seccomp profile refuses it",
-            "run the build container with `seccomp=unconfined`, or a profile that allows it",
-        ),
+        (Attempt::PivotRoot | Attempt::Detach | Attempt::Hostname | Attempt::Chroot, EPERM)
+            if around.seccomp =>
+        {
+            (
+                "the container's seccomp profile refuses it",
+                "run the build container with `seccomp=unconfined`, or a profile that allows it",
+            )
+        }
         _ => ("the kernel, or a security module, refused it", "see the kernel's log on the node"),
     }
 }

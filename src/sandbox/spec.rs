@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use super::limit::Ulimit;
+use super::protections::Protections;
 use crate::metadata::Key;
 use crate::secret::Secret;
 
@@ -42,6 +43,8 @@ pub struct RunSpec {
     /// Authenticates the records of devices that the RUN makes; without it
     /// they are refused where the kernel refuses them.
     pub record_key: Option<Key>,
+    /// All of them, but in tests of what they are worth.
+    pub protections: Protections,
 }
 
 /// The file tree of a RUN.

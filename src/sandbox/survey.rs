@@ -11,12 +11,14 @@ use nix::libc;
 use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 
-use super::enter::{become_root, circumstances, during, explain_on, refused_overlay, shortfalls};
-use super::probe::{self, Report, Trial};
+use super::enter::{
+    become_root, circumstances, during, explain_on, refused_overlay, shortfalls, trial, write_map,
+};
+use super::probe::{self, Report};
 use super::refusal::{Attempt, Circumstances};
 use super::scratch::Scratch;
 use super::sys::{self, Side};
-use super::{Error, IdMap, Refusal, Rung, Storage, chroot, idmap, mounting};
+use super::{Error, IdMap, Refusal, Rung, Storage, chroot, mounting};
 
 /// What this machine has to offer.
 #[derive(Clone, Debug)]
@@ -162,8 +164,7 @@ fn inside(rung: Rung, scratch: &Path, mut map_written: PipeReader, mut tell: Pip
     }
     let mut report = Report::default();
     if report.note(Attempt::BecomeRoot, become_root()) {
-        let trial = if rung == Rung::Single { Trial::Single } else { Trial::Namespaces };
-        probe::probe(scratch, trial, &mut report);
+        probe::probe(scratch, trial(rung), &mut report);
     }
     // The first process cannot enter what overlayfs left there.
     let _ = fs::remove_dir_all(scratch);
@@ -178,12 +179,7 @@ fn outside(
     mut verdict: PipeReader,
     around: Circumstances,
 ) -> Result<Tried, Error> {
-    let written = match rung {
-        Rung::Single => idmap::write_single(child)
-            .map_err(|error| explain_on(rung, Attempt::WriteMap, error.raw_os_error().unwrap_or(0), around)),
-        _ => idmap::write(child, around),
-    };
-    if let Err(refusal) = written {
+    if let Err(refusal) = write_map(rung, child, around) {
         return Ok(Err(refusal));
     }
     let id_map = IdMap::of(&child.to_string()).map_err(during("read the id map of the probe"))?;

@@ -20,6 +20,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, StatxFlags, Timestamps};
 use serde::{Deserialize, Serialize};
 
 use super::mounts::{link, open_path};
+use super::protections::{Protection, Protections};
 
 /// As many links as the kernel follows in one path.
 const MOST_LINKS: usize = 40;
@@ -46,13 +47,20 @@ pub(super) struct Rooted {
     root: OwnedFd,
     mount: u64,
     stubs: Vec<Stub>,
+    pub(super) protections: Protections,
 }
 
 impl Rooted {
     /// The root lies at `path`, on a mount of its own.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         let root = open_path(path)?;
-        Ok(Self { mount: mount_id(root.as_fd())?, root, stubs: Vec::new() })
+        let protections = Protections::default();
+        Ok(Self { mount: mount_id(root.as_fd())?, root, stubs: Vec::new(), protections })
+    }
+
+    /// For a RUN under these.
+    pub(super) fn under(self, protections: Protections) -> Self {
+        Self { protections, ..self }
     }
 
     /// The root itself, and what was made in it.
@@ -75,6 +83,9 @@ impl Rooted {
     }
 
     fn walk(&mut self, target: &Path, want: Option<Want>) -> io::Result<OwnedFd> {
+        if !self.protections.keep(Protection::Targets) {
+            return self.walk_as_written(target, want);
+        }
         let mut way: Vec<(OsString, OwnedFd)> = Vec::new();
         let mut ahead = components(target);
         let mut links = 0;
@@ -112,6 +123,20 @@ impl Rooted {
             Some((_, fd)) => Ok(fd),
             None => self.root.try_clone(),
         }
+    }
+
+    /// What a naive program does: the kernel follows the links, in its own root.
+    fn walk_as_written(&self, target: &Path, want: Option<Want>) -> io::Result<OwnedFd> {
+        let path = link(&self.root).join(target.strip_prefix("/").unwrap_or(target));
+        match want {
+            Some(Want::Directory) => std::fs::create_dir_all(&path)?,
+            Some(Want::File) if !path.exists() => {
+                std::fs::create_dir_all(path.parent().unwrap_or(&path))?;
+                std::fs::File::create(&path)?;
+            }
+            _ => {}
+        }
+        open_path(&path)
     }
 
     fn last<'a>(&'a self, way: &'a [(OsString, OwnedFd)]) -> BorrowedFd<'a> {

@@ -33,14 +33,33 @@ impl Store {
     /// # Errors
     /// When the index cannot be written.
     pub fn name_put(&self, name: &Reference, manifest: &Descriptor) -> Result<(), Error> {
+        self.renamed(name, Some(manifest))
+    }
+
+    /// Takes a name away from the image that had it: the name now stands for one
+    /// that is elsewhere.
+    ///
+    /// # Errors
+    /// When the index cannot be written.
+    pub fn name_drop(&self, name: &Reference) -> Result<(), Error> {
+        self.renamed(name, None)
+    }
+
+    fn renamed(&self, name: &Reference, manifest: Option<&Descriptor>) -> Result<(), Error> {
         let _lock = self.small_lock()?;
         let mut manifests = self.manifests();
+        let before = manifests.len();
         manifests.retain(|entry| ref_name(entry) != Some(&name.to_string()));
-        manifests.push(json!({
-            "mediaType": manifest.media_type,
-            "digest": manifest.digest,
-            "size": manifest.size,
-            "annotations": { REF_NAME: name, CONTAINERD_NAME: name },
+        if manifest.is_none() && manifests.len() == before {
+            return Ok(());
+        }
+        manifests.extend(manifest.map(|manifest| {
+            json!({
+                "mediaType": manifest.media_type,
+                "digest": manifest.digest,
+                "size": manifest.size,
+                "annotations": { REF_NAME: name, CONTAINERD_NAME: name },
+            })
         }));
         let index = json!({
             "schemaVersion": 2,

@@ -285,6 +285,10 @@ fn images_are_named_in_the_index() {
         assert_eq!(index["manifests"][0]["annotations"][key], "docker.io/library/debian:latest");
     }
 
+    store.name_drop(&one).unwrap();
+    store.name_drop(&one).unwrap();
+    assert_eq!((digest(&one), digest(&two)), (None, Some(first.digest())));
+
     for torn in ["", "{", "[]", r#"{"manifests":3}"#] {
         fs::write(root.join("index.json"), torn).unwrap();
         assert_eq!(store.images().unwrap(), []);
@@ -318,6 +322,8 @@ fn cache_mounts_are_kept_and_can_be_locked() {
     fs::write(path.join("kept"), "").unwrap();
     assert_eq!(open(&root).mount_directory("../../etc").unwrap(), path);
     assert_ne!(store.mount_directory("other").unwrap(), path);
+    let foreign = Store::open(&root, "another-map").unwrap();
+    assert_ne!(foreign.mount_directory("../../etc").unwrap(), path, "its owners mean nothing there");
 
     let held = store.mount_lock("a").unwrap();
     assert!(held.is_some());

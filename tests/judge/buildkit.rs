@@ -15,9 +15,10 @@ use crate::support::{Bench, switch};
 pub(super) fn answer(case: &Case, bench: &mut Bench) -> Picture {
     let arguments = case.arguments(bench);
     let mut picture = Picture::new(&format!("buildkit {}", version()));
-    let epoch = case.all("arg").any(|arg| arg.contains("SOURCE_DATE_EPOCH"));
-    let output =
-        build(&arguments, bench, &["--provenance=false", "--sbom=false", "--output=type=oci,dest=-"]);
+    let epoch = case.has_epoch();
+    let rewrite = if epoch { ",rewrite-timestamp=true" } else { "" };
+    let output = format!("--output=type=oci,dest=-{rewrite}");
+    let output = build(&arguments, bench, &["--provenance=false", "--sbom=false", &output]);
     match output.status.success() {
         true => picture.add_image(&in_tar(&output.stdout), epoch),
         false => refused(&String::from_utf8_lossy(&output.stderr), &mut picture),

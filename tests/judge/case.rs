@@ -19,8 +19,8 @@
 //!
 //! Attributes of a file: `mode=`, `uid=`, `gid=` (as root only), `mtime=` (seconds; else
 //! [`TIME`]), `dir`, `link=TARGET`, `hard=FILE`, `fifo`, `socket`, `char=MAJOR:MINOR` (as
-//! root only), `chop` (no newline at the end), `escapes` (`\r`, `\n`, `\t`, `\\` and `\xNN`
-//! in the content mean what they mean), `tar` and `tar=gz` (an archive; each line is
+//! root only), `chop` (no newline at the end), `fill=N` (`@@@` stands for N times
+//! `x`), `escapes` (`\r`, `\n`, `\t`, `\\` and `\xNN` in the content mean what they mean), `tar` and `tar=gz` (an archive; each line is
 //! `KIND MODE UID:GID MTIME PATH [CONTENT or TARGET]`, kinds as in `ls -l`, `h` a hard link).
 
 use std::fs;
@@ -62,8 +62,7 @@ impl Case {
     /// Reads a case.
     pub(super) fn read(path: &Path) -> Self {
         let text = fs::read_to_string(path).unwrap();
-        let group = path.parent().unwrap().file_name().unwrap().to_string_lossy();
-        let name = format!("{group}/{}", path.file_stem().unwrap().to_string_lossy());
+        let name = name(path);
         let mut sections = sections(&text);
         let head = header(&sections.remove(0).1);
         let mut case = Self {
@@ -114,6 +113,14 @@ impl Case {
         self.all("arg").map(|text| text.replace("REGISTRY", &host)).collect()
     }
 
+    /// Whether the times of the image are chosen from outside.
+    pub(super) fn has_epoch(&self) -> bool {
+        self.all("arg").any(|arg| {
+            let value = arg.strip_prefix("--build-arg=SOURCE_DATE_EPOCH=");
+            value.is_some_and(|value| value.parse::<u64>().is_ok())
+        })
+    }
+
     /// Whether the head has this line.
     pub(super) fn is(&self, key: &str) -> bool {
         self.all(key).next().is_some()
@@ -124,6 +131,7 @@ impl Case {
         for file in &self.files {
             file.write(bench, words);
         }
+        give(bench, &bench.path("context"));
         for file in self.files.iter().rev() {
             file.touch(bench);
         }
@@ -133,9 +141,15 @@ impl Case {
     /// Replaces the answer in the case's file.
     pub(super) fn write_golden(&self, golden: &Picture) {
         let text = fs::read_to_string(&self.path).unwrap();
-        let before = text.find("\n-- buildkit").map_or(text.trim_end(), |at| &text[..at]);
+        let before = text.find("\n-- buildkit").map_or(text.trim_end_matches('\n'), |at| &text[..at]);
         fs::write(&self.path, format!("{before}\n{golden}")).unwrap();
     }
+}
+
+/// `GROUP/NAME` of a case's file.
+pub(super) fn name(path: &Path) -> String {
+    let group = path.parent().unwrap().file_name().unwrap().to_string_lossy();
+    format!("{group}/{}", path.file_stem().unwrap().to_string_lossy())
 }
 
 /// `title` and content of each `-- title --`; the first has no title.
@@ -216,6 +230,9 @@ impl File {
         if self.has("chop") {
             text.truncate(text.trim_end_matches('\n').len());
         }
+        if let Some(count) = self.attribute("fill") {
+            text = text.replace("@@@", &"x".repeat(count.parse().unwrap()));
+        }
         if self.has("escapes") { unescaped(&text) } else { text.into_bytes() }
     }
 
@@ -237,6 +254,19 @@ impl File {
         parents
             .take_while(|parent| parent.starts_with(bench.path("")))
             .for_each(|parent| touch(parent, TIME));
+    }
+}
+
+/// Everything in the context belongs to whoever builds.
+fn give(bench: &Bench, path: &Path) {
+    for entry in fs::read_dir(path).unwrap() {
+        let entry = entry.unwrap();
+        if !entry.file_type().unwrap().is_symlink() {
+            bench.give(&entry.path());
+        }
+        if entry.file_type().unwrap().is_dir() {
+            give(bench, &entry.path());
+        }
     }
 }
 

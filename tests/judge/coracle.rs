@@ -10,7 +10,7 @@ use crate::support::{Bench, Run};
 pub(super) fn answer(case: &Case, bench: &mut Bench) -> Picture {
     let arguments = case.arguments(bench);
     let mut picture = Picture::new("coracle");
-    let epoch = case.all("arg").any(|arg| arg.contains("SOURCE_DATE_EPOCH"));
+    let epoch = case.has_epoch();
     let run = build(&arguments, bench, &["--progress=plain"]);
     assert!(!run.stderr.contains("panicked"), "{}", run.stderr);
     match run.code {

@@ -3,9 +3,9 @@
 //!
 //! What it does depends on a seed and on the tree, so it is the same wherever
 //! the tree is. What two kinds of storage are known to answer differently
-//! (README, "Limits") it leaves out: writing to setuid files, rename(2) of
-//! directories of the base, and touching a file of the base under two of its
-//! names, or renaming one of those.
+//! (README, "Limits") it leaves out: writing to files that are setuid or have
+//! capabilities, rename(2) of directories of the base, and of a file of the base with several names:
+//! renaming one, touching it under two of them, and removing the touched one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -96,6 +96,8 @@ struct History {
     time: i64,
     /// Files of the base with several names: path → its first name.
     groups: BTreeMap<PathBuf, PathBuf>,
+    /// Their names as they were.
+    base: BTreeSet<PathBuf>,
     /// Of those groups that were touched, the names that are one file with the
     /// name that was.
     touched: BTreeMap<PathBuf, BTreeSet<PathBuf>>,
@@ -126,8 +128,9 @@ impl History {
             let first = names.first().cloned().unwrap_or_default();
             groups.extend(names.into_iter().map(|name| (name, first.clone())));
         }
+        let base = groups.keys().cloned().collect();
         let (touched, made) = (BTreeMap::new(), BTreeSet::new());
-        Ok(Self { random: seed, time: 0, groups, touched, made, said: String::new() })
+        Ok(Self { random: seed, time: 0, groups, base, touched, made, said: String::new() })
     }
 
     fn below(&mut self, most: usize) -> usize {
@@ -185,11 +188,7 @@ impl History {
             }
             14 | 15 => self.rename_file(&path, &other),
             16 => self.rename_directory(other),
-            17 => {
-                fs::remove_file(&path)?;
-                self.gone(&path);
-                self.set_parent_time(&path)
-            }
+            17 => self.remove_file(&path),
             18 => self.remove_directory(&path, number),
             19 => self.replace(&path, number),
             20 => {
@@ -223,14 +222,15 @@ impl History {
         self.set_times(path)
     }
 
-    /// Writes to a regular file, which is not setuid or setgid.
+    /// Writes to a regular file, which is not setuid or setgid and has no
+    /// capability.
     fn in_place(
         &mut self,
         path: &Path,
         work: impl FnOnce(&mut Self, &Path) -> io::Result<()>,
     ) -> io::Result<()> {
         let stat = fs::symlink_metadata(path)?;
-        if !stat.is_file() || stat.mode() & 0o6000 != 0 {
+        if !stat.is_file() || stat.mode() & 0o6000 != 0 || attributes(path)?.contains(CAPABILITY) {
             return Ok(());
         }
         self.touch(path, |history, path| {
@@ -296,7 +296,8 @@ impl History {
     }
 
     fn rename_file(&mut self, from: &Path, to: &Path) -> io::Result<()> {
-        if self.groups.contains_key(from) || fs::symlink_metadata(from)?.is_dir() {
+        let is_left_out = self.groups.contains_key(from) || self.is_last_touched(to);
+        if is_left_out || fs::symlink_metadata(from)?.is_dir() {
             return Ok(());
         }
         fs::rename(from, to)?;
@@ -314,7 +315,11 @@ impl History {
             return Ok(());
         };
         self.said = format!("{} of {}", self.said, from.display());
-        fs::rename(&from, &to)?;
+        let renamed = fs::rename(&from, &to);
+        // A rename that overlayfs refuses may have moved the times all the same.
+        self.set_parent_time(&from)?;
+        self.set_parent_time(&to)?;
+        renamed?;
         let moved = |path: &PathBuf| match path.strip_prefix(&from) {
             Ok(below) => to.join(below).components().collect(),
             Err(_) => path.clone(),
@@ -324,8 +329,7 @@ impl History {
         for names in self.touched.values_mut() {
             *names = names.iter().map(moved).collect();
         }
-        self.set_parent_time(&from)?;
-        self.set_parent_time(&to)
+        Ok(())
     }
 
     fn make_directory(&mut self, path: &Path) -> io::Result<()> {
@@ -335,8 +339,20 @@ impl History {
         self.set_times(path)
     }
 
+    fn remove_file(&mut self, path: &Path) -> io::Result<()> {
+        if self.is_last_touched(path) {
+            return Ok(());
+        }
+        fs::remove_file(path)?;
+        self.gone(path);
+        self.set_parent_time(path)
+    }
+
     fn remove_directory(&mut self, path: &Path, number: usize) -> io::Result<()> {
         let path = if number % 3 == 0 { self.directory() } else { path.to_owned() };
+        if self.is_last_touched(&path) {
+            return Ok(());
+        }
         match number % 2 {
             0 => fs::remove_dir(&path)?,
             _ if fs::symlink_metadata(&path)?.is_dir() => fs::remove_dir_all(&path)?,
@@ -349,6 +365,9 @@ impl History {
     /// A directory by a file, and the other way round.
     fn replace(&mut self, path: &Path, number: usize) -> io::Result<()> {
         let path = if number % 2 == 0 { self.directory() } else { path.to_owned() };
+        if self.is_last_touched(&path) {
+            return Ok(());
+        }
         let is_directory = fs::symlink_metadata(&path)?.is_dir();
         match is_directory {
             true => fs::remove_dir_all(&path)?,
@@ -362,6 +381,15 @@ impl History {
         fs::set_permissions(&path, PermissionsExt::from_mode(0o644))?;
         chown(&path, Some(1), Some(2))?;
         self.set_times(&path)
+    }
+
+    /// Whether what was done to a file of the base would go with this name,
+    /// while its other names stay: on overlayfs nobody else knows of it.
+    fn is_last_touched(&self, path: &Path) -> bool {
+        self.touched.values().any(|names| {
+            let mut old = names.iter().filter(|name| self.base.contains(*name)).peekable();
+            old.peek().is_some() && old.all(|name| name.starts_with(path))
+        })
     }
 
     /// Whatever had this name, and names below it, has it no longer.

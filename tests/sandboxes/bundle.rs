@@ -8,12 +8,14 @@ use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc;
+use std::time::Duration;
 
 use caps::{CapSet, Capability};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::profile::Profile;
+use crate::support::seccomp::Profile;
 
 /// Which capabilities a sandbox has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,7 +110,8 @@ impl Sandbox {
         if self.user_namespace { POD_IDS + self.uid } else { self.uid }
     }
 
-    fn capabilities(&self) -> Vec<String> {
+    /// Its bounding set.
+    pub fn capabilities(&self) -> Vec<String> {
         let names = |wanted: &[Capability]| wanted.iter().map(ToString::to_string).collect();
         match self.capabilities {
             Capabilities::None => Vec::new(),
@@ -337,31 +340,63 @@ impl Kit {
         path
     }
 
-    /// Runs a command in the sandbox to its end, with the network of the host.
-    pub fn run<A: AsRef<OsStr>>(&self, sandbox: &Sandbox, volumes: &[Volume], arguments: &[A]) -> Output {
-        let (mut command, _bundle) = self.command(sandbox, volumes, arguments);
-        command.stdin(Stdio::null()).output().unwrap()
+    /// Removes a volume and all that containers left there.
+    pub fn remove_volume(&self, volume: &Volume) {
+        fs::remove_dir_all(&volume.source).unwrap();
     }
 
-    /// The command that runs `arguments` in the sandbox, and its bundle, which
-    /// must be kept as long.
-    pub fn command<A: AsRef<OsStr>>(
+    /// Runs a command in the sandbox to its end, with the network of the host.
+    /// `Err`: it did not end in time.
+    pub fn run<A: AsRef<OsStr>>(
         &self,
         sandbox: &Sandbox,
         volumes: &[Volume],
         arguments: &[A],
-    ) -> (Command, TempDir) {
+    ) -> Result<Output, String> {
+        let mut container = self.container(sandbox, volumes, arguments);
+        let (done, ended) = mpsc::channel();
+        let mut command = container.command;
+        command.stdin(Stdio::null());
+        std::thread::spawn(move || done.send(command.output().unwrap()));
+        if let Ok(output) = ended.recv_timeout(LIMIT) {
+            return Ok(output);
+        }
+        container.command = Command::new("runc");
+        let killed = container.command.args(["delete", "--force", &container.name]).status();
+        let output = ended.recv_timeout(Duration::from_secs(20));
+        let said = output.map(|output| String::from_utf8_lossy(&output.stderr).into_owned());
+        Err(format!("still running after {LIMIT:?} ({killed:?}):\n{}", said.unwrap_or_default()))
+    }
+
+    /// A container that runs `arguments` in the sandbox.
+    pub fn container<A: AsRef<OsStr>>(
+        &self,
+        sandbox: &Sandbox,
+        volumes: &[Volume],
+        arguments: &[A],
+    ) -> Container {
         let bundle = tempfile::Builder::new().prefix("bundle-").tempdir_in(self.directory.path()).unwrap();
         open_to_all(bundle.path());
         let config = sandbox.config(&self.rootfs(), volumes, arguments);
         fs::write(bundle.path().join("config.json"), config.to_string()).unwrap();
         let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let name = format!("coracle-{}-{number}-{}", sandbox.name, std::process::id());
         let mut command = Command::new("runc");
-        command.arg("run").arg("--bundle").arg(bundle.path());
-        command.arg(format!("coracle-{}-{number}-{}", sandbox.name, std::process::id()));
-        (command, bundle)
+        command.arg("run").arg("--bundle").arg(bundle.path()).arg(&name);
+        Container { command, name, _bundle: bundle }
     }
 }
+
+/// A container that can be started; its files are there as long as this is.
+pub struct Container {
+    /// Runs it in the foreground.
+    pub command: Command,
+    name: String,
+    _bundle: TempDir,
+}
+
+/// No command of a test takes longer; one that does hangs.
+const LIMIT: Duration = Duration::from_secs(600);
 
 /// Root of a pod has no power over what belongs to the host's root.
 fn open_to_all(path: &Path) {

@@ -1,8 +1,10 @@
 //! The isolation ladder in the sandboxes of CI systems, made with runc: which
 //! rung is taken in each, and the same image from all.
 //!
-//! `cargo test --test sandboxes` runs all of them; where root or runc is
-//! missing each is shown as ignored, with the reason. By hand:
+//! `cargo test --test sandboxes` builds a small Dockerfile and a combined one in
+//! each of them (`CORACLE_SOAK=1`: every one of `dockerfiles/`); where root, runc
+//! or the package pool (`pool.sh`) is missing it is shown as ignored, with the
+//! reason. `CORACLE_SANDBOX_TABLE` names a file for the result table. By hand:
 //!
 //! ```text
 //! cargo test --test sandboxes -- run docker-default coracle doctor
@@ -15,22 +17,24 @@
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed, which is what is meant")]
 #![expect(unreachable_pub, reason = "one program: nothing here is seen from outside")]
 
+mod agent;
 mod bundle;
-mod profile;
+mod cases;
+mod matrix;
+mod original;
+mod pool;
 #[path = "../support/mod.rs"]
 #[expect(dead_code, unused_imports, reason = "this program uses a part of it")]
 mod support;
+mod table;
+mod tree;
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Mutex;
 
-use bundle::{Kit, SANDBOXES, Sandbox, Volume};
-use libtest_mimic::{Arguments, Completion, Trial};
-use serde_json::Value;
-use support::base;
-use support::server::Server;
+use bundle::{Kit, Sandbox, Volume};
+use libtest_mimic::Arguments;
+use matrix::Matrix;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().collect();
@@ -41,11 +45,12 @@ fn main() -> ExitCode {
     }
     let arguments = Arguments::from_args();
     // Leaked, because trials are 'static; what it holds on disk is removed below.
-    let bench: &'static Result<Bench, String> = Box::leak(Box::new(Bench::new()));
-    let trials = SANDBOXES.iter().map(|sandbox| trial(sandbox, bench)).collect();
+    let matrix: &'static Result<Matrix, String> = Box::leak(Box::new(Matrix::new(program())));
+    let mut trials = original::trials();
+    trials.extend(matrix::trials(matrix));
     let conclusion = libtest_mimic::run(&arguments, trials);
-    if let Ok(bench) = bench {
-        bench.kit.remove();
+    if let Ok(matrix) = matrix {
+        matrix.finish();
     }
     conclusion.exit_code()
 }
@@ -66,102 +71,7 @@ fn by_hand(name: &str, rest: &[String]) -> ExitCode {
         target: "/work",
         read_only: true,
     }));
-    let (mut command, _bundle) = kit.command(&sandbox, &volumes, command);
-    let status = command.status().unwrap();
+    let mut container = kit.container(&sandbox, &volumes, command);
+    let status = container.command.status().unwrap();
     ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1))
-}
-
-fn trial(sandbox: &'static Sandbox, bench: &'static Result<Bench, String>) -> Trial {
-    Trial::ignorable_test(sandbox.name, move || match bench {
-        Ok(bench) => Ok(judge(sandbox, bench)?),
-        Err(reason) => Ok(Completion::ignored_with(reason)),
-    })
-}
-
-/// What all sandboxes share.
-struct Bench {
-    kit: Kit,
-    /// Ends when dropped.
-    _registry: Server,
-    context: PathBuf,
-    /// The first sandbox that built, and the digest it got.
-    first: Mutex<Option<(&'static str, String)>>,
-}
-
-impl Bench {
-    fn new() -> Result<Self, String> {
-        let kit = Kit::new(program())?;
-        let registry = Server::start(None);
-        registry.put("library/awkward", "latest", base::awkward());
-        let context = kit.directory("context");
-        let text = DOCKERFILE.replace("BASE", &format!("{}/library/awkward:latest", registry.host()));
-        fs::write(context.join("Dockerfile"), text).unwrap();
-        fs::write(context.join("note"), "copied\n").unwrap();
-        Ok(Self { kit, _registry: registry, context, first: Mutex::new(None) })
-    }
-
-    /// A state directory of its own at /state and the context at /work.
-    fn volumes(&self, sandbox: &Sandbox) -> [Volume; 2] {
-        [
-            Volume { source: self.kit.volume(sandbox), target: "/state", read_only: false },
-            Volume { source: self.context.clone(), target: "/work", read_only: true },
-        ]
-    }
-}
-
-/// Owners, modes, links, deletions and all mounts of a RUN; no step of it
-/// depends on the clock.
-const DOCKERFILE: &str = r#"FROM BASE AS tools
-RUN echo tool > /usr/bin/tool && chmod 755 /usr/bin/tool
-FROM BASE
-COPY --chown=33:44 note /opt/note
-RUN mkdir -p /d/e && echo a > /d/a && ln /d/a /d/hard && ln -s a /d/soft && chown 1000:44 /d/a && echo gone > /d/e/gone
-RUN rm /d/e/gone && chmod 4711 /d/a && mkfifo /d/fifo && rm -r /home/app && mkdir -m 750 /home/app
-RUN test "$(stat -c '%u:%g %a' /opt/note)" = "33:44 644" && test "$(id -u)" = 0 && echo x > /dev/null
-RUN --mount=type=cache,target=/cache --mount=type=tmpfs,target=/scratch --mount=from=tools,source=/usr/bin,target=/tools echo 1 > /cache/1 && echo 2 > /scratch/2 && cat /tools/tool > /d/tool
-USER app
-RUN test "$(id -u):$(id -g)" = 1000:1000 && echo mine > /tmp/mine
-"#;
-
-/// The rung that was expected is taken where this version has it, and then the
-/// image is the same as everywhere else; where it has not, RUN is an error.
-fn judge(sandbox: &'static Sandbox, bench: &Bench) -> Result<Completion, String> {
-    let doctor = bench.kit.run(sandbox, &bench.volumes(sandbox), &["coracle", "doctor", "--json"]);
-    let report: Value =
-        serde_json::from_slice(&doctor.stdout).map_err(|error| format!("{error}: {doctor:?}"))?;
-    let rungs = report["rungs"].as_array().ok_or("no rungs")?;
-    let expected = rungs.iter().find(|rung| rung["rung"] == sandbox.rung).ok_or("no such rung")?;
-    let expected = if expected["built"] == true { sandbox.rung } else { "none" };
-    check("rung", report["rung"].as_str(), Some(expected), &report)?;
-    let can_run = expected != "none";
-    check("exit code of doctor", doctor.status.code(), Some(if can_run { 0 } else { 3 }), &report)?;
-    if !can_run {
-        check("advice", report["next"]["snippets"].as_object().map(|all| all.len()), Some(8), &report)?;
-    }
-
-    let build = ["coracle", "build", "--progress", "plain", "-t", "matrix", "/work"];
-    let built = bench.kit.run(sandbox, &bench.volumes(sandbox), &build);
-    let said = String::from_utf8_lossy(&built.stderr).into_owned();
-    if !can_run {
-        let clear = said.contains("RUN cannot run here: ");
-        check("clear error", (built.status.success(), clear), (false, true), &said)?;
-        return Ok(Completion::Completed);
-    }
-    check("exit code of build", built.status.code(), Some(0), &said)?;
-    let digest = String::from_utf8_lossy(&built.stdout).trim().to_owned();
-    let mut first = bench.first.lock().unwrap();
-    let (other, same) = first.get_or_insert_with(|| (sandbox.name, digest.clone()));
-    if digest == *same {
-        return Ok(Completion::Completed);
-    }
-    Err(format!("{digest} on {}, {same} on {other}", sandbox.name))
-}
-
-fn check<T: PartialEq + std::fmt::Debug>(
-    what: &str,
-    actual: T,
-    expected: T,
-    said: &dyn std::fmt::Display,
-) -> Result<(), String> {
-    if actual == expected { Ok(()) } else { Err(format!("{what}: {actual:?}, not {expected:?}:\n{said:#}")) }
 }

@@ -36,6 +36,11 @@ pub fn busybox() -> &'static Base {
     BASE.get_or_init(|| image(&[layer(busybox_entries)], json!({"Env": [PATH], "Cmd": ["sh"]})))
 }
 
+/// Its only layer, uncompressed.
+pub fn busybox_layer() -> Vec<u8> {
+    layer(busybox_entries)
+}
+
 /// The same with what an unprivileged tree cannot hold: a device node, a setuid
 /// file of another owner and a file capability.
 pub fn awkward() -> &'static Base {

@@ -12,6 +12,7 @@ use std::process::{Command, Stdio};
 use serde_json::{Value, json};
 
 use super::bench::{Bench, Run, program};
+use super::seccomp::Profile;
 use super::user::User;
 
 /// A kind of container.
@@ -23,8 +24,8 @@ pub struct Container {
     pub uid: u32,
     /// Without `CAP_`.
     pub capabilities: &'static [&'static str],
-    /// runc's `linux.seccomp`, as JSON.
-    pub seccomp: Option<&'static str>,
+    /// The filter of the engine.
+    pub seccomp: Profile,
     /// Kubernetes' `allowPrivilegeEscalation: false`.
     pub no_new_privileges: bool,
 }
@@ -52,7 +53,7 @@ pub const DOCKER_DEFAULT: Container = Container {
     name: "docker-default",
     uid: 0,
     capabilities: &DOCKER_CAPABILITIES,
-    seccomp: Some(include_str!("../sandboxes/docker-default-seccomp.json")),
+    seccomp: Profile::Docker,
     no_new_privileges: false,
 };
 
@@ -102,7 +103,7 @@ impl Container {
         let sets: Vec<String> = self.capabilities.iter().map(|name| format!("CAP_{name}")).collect();
         let held = if self.uid == 0 { sets.clone() } else { Vec::new() };
         let namespaces = ["pid", "ipc", "uts", "mount"].map(|kind| json!({ "type": kind }));
-        let seccomp: Option<Value> = self.seccomp.map(|text| serde_json::from_str(text).unwrap());
+        let seccomp = self.seccomp.seccomp(&sets);
         json!({
             "ociVersion": "1.0.2",
             "process": {

@@ -7,6 +7,7 @@ pub mod container;
 pub mod image;
 pub mod mount;
 pub mod registry;
+pub mod seccomp;
 pub mod server;
 pub mod user;
 pub mod web;

@@ -25,16 +25,12 @@ pub(super) struct Report {
     pub(super) registries: Registries,
 }
 
-/// What differs between rungs and shows in a Dockerfile.
-const DIFFERENCES: [(&[Rung], &str); 5] = [
-    (
-        &[Rung::Chroot, Rung::Single, Rung::Virtual],
-        "setuid programs and file capabilities gain nothing for another USER than root (`sudo`)",
-    ),
-    (
-        &[Rung::Chroot, Rung::Virtual],
-        "chroot(2) inside RUN is refused for anything but `/`; elsewhere where the container's filter refuses it",
-    ),
+const NO_CHROOT: &str = "chroot(2) inside RUN is refused for anything but `/`";
+const NO_SETUID: &str =
+    "setuid programs and file capabilities gain nothing for another USER than root (`sudo`)";
+
+/// What else differs between rungs and shows in a Dockerfile.
+const DIFFERENCES: [(&[Rung], &str); 3] = [
     (&[Rung::Chroot, Rung::Virtual], "RUN --network=none is refused: there is no network namespace"),
     (
         &[Rung::Namespaces, Rung::Mounts, Rung::Single],
@@ -98,6 +94,7 @@ impl Report {
             "clock": {"now": self.clock.now.to_string(), "problems": self.clock.problems},
             "proxies": self.proxies,
             "registries": self.registries.iter().map(registry_json).collect::<Vec<_>>(),
+            "in_run": {"chroot": self.chroot_works(), "setuid": self.setuid_works()},
             "differences": self.differences().collect::<Vec<_>>(),
             "next": next,
         });
@@ -164,7 +161,33 @@ impl Report {
         }
     }
 
+    /// Whether a RUN can chroot to a directory below.
+    fn chroot_works(&self) -> bool {
+        let taken = self.survey.taken();
+        let refused = match &taken.outcome {
+            Outcome::Works { shortfalls, .. } => {
+                shortfalls.iter().any(|shortfall| shortfall.call == "chroot")
+            }
+            _ => true,
+        };
+        matches!(taken.rung, Rung::Namespaces | Rung::Mounts | Rung::Single) && !refused
+    }
+
+    /// Whether setuid programs and file capabilities gain anything in a RUN.
+    fn setuid_works(&self) -> bool {
+        let taken = self.survey.taken().rung;
+        matches!(taken, Rung::Namespaces | Rung::Mounts) && !self.survey.no_new_privileges
+    }
+
     fn differences(&self) -> impl Iterator<Item = &'static str> {
+        let taken = self.survey.taken().rung;
+        let can_run = taken != Rung::None;
+        let setuid = (can_run && !self.setuid_works()).then_some(NO_SETUID);
+        let chroot = (can_run && !self.chroot_works()).then_some(NO_CHROOT);
+        setuid.into_iter().chain(chroot).chain(self.others())
+    }
+
+    fn others(&self) -> impl Iterator<Item = &'static str> {
         let taken = self.survey.taken().rung;
         DIFFERENCES.iter().filter(move |(rungs, _)| rungs.contains(&taken)).map(|(_, text)| *text)
     }

@@ -25,7 +25,7 @@ fn stages_on_stages() {
     let expected = "
         a from debian linux/amd64
         stage-1 from a";
-    plan("FROM debian AS a\nFROM A", expected);
+    plan("FROM debian AS A\nFROM a", expected);
     // The platform is the base stage's, as its files are.
     plan("FROM --platform=linux/arm64 debian AS a\nFROM a", "a from debian linux/arm64\nstage-1 from a");
     // A stage hides an image of its name, the latest earlier one counts.
@@ -151,22 +151,39 @@ fn named_contexts() {
     );
     // Reserved names are no contexts.
     case("scratch", image()).plan("FROM scratch", "stage-0 from scratch");
-    case("debian", directory()).refused(
-        "FROM debian",
-        &["1:6 build context `debian` stands for this base and is not an image: not supported yet"],
+    // Files after FROM are scratch with one step.
+    case("debian", directory()).plan(
+        "FROM debian AS x\nRUN y\nFROM x",
+        r#"
+        x from scratch
+          COPY from=named:debian link "/" -> /
+          RUN ["/bin/sh", "-c", "y"]
+        stage-1 from x
+        reads context debian
+        "#,
     );
-    case("tools", directory()).refused(
-        "FROM debian AS tools\nFROM tools",
-        &["1:6 build context `tools` stands for this base and is not an image: not supported yet"],
+    case("tools", directory()).plan(
+        "FROM debian AS tools\nRUN x\nFROM tools\nRUN y\nCOPY --from=tools a b",
+        r#"
+        tools from scratch
+          COPY from=named:tools link "/" -> /
+        stage-1 from tools
+          RUN ["/bin/sh", "-c", "y"]
+          COPY from=named:tools "a" -> /b
+        reads context tools
+        "#,
     );
-    case("data", NamedContext::OciLayout("x".into())).refused(
+    case("debian", directory()).config("FROM debian", "WorkingDir", "\"/\"");
+    // What nobody has fetched yet, for checks.
+    case("data", NamedContext::Other("https://x".into())).plan(
         "FROM scratch\nCOPY --from=data a b",
-        &["2:13 build context `data` is an OCI layout, `x`: not supported yet"],
+        "
+        stage-0 from scratch
+          COPY from=named:data \"a\" -> /b
+        reads context data
+        ",
     );
-    case("data", NamedContext::Other("https://x".into())).refused(
-        "FROM scratch\nCOPY --from=data a b",
-        &["2:13 build context `data` is neither a directory nor an image, `https://x`: not supported yet"],
-    );
+    case("bare", NamedContext::OciLayout("x".into())).plan("FROM bare", "stage-0 from bare linux/amd64");
 }
 
 #[test]

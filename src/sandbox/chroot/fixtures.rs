@@ -28,7 +28,7 @@ const LINKS: [(&str, &str); 5] = [
 
 /// Swaps everything in.
 pub(super) fn put(root: &Path, spec: &RunSpec) -> Result<Swaps, Error> {
-    let mut swaps = Swaps::new(root).map_err(during("prepare", root))?;
+    let mut swaps = Swaps::new(root).map_err(during("prepare", root))?.under(spec.protections);
     for path in ["/proc", "/sys"] {
         let target = Path::new(path);
         swaps
@@ -104,6 +104,7 @@ fn make_dev(place: &Path, scripts: &[(String, Vec<u8>)]) -> io::Result<()> {
     }
     make_directory(&place.join("shm"), 0o1777)?;
     make_directory(&place.join("pts"), 0o755)?;
+    make_file(&place.join("pts/ptmx"), b"", 0o666)?;
     write_scripts(place, scripts)
 }
 

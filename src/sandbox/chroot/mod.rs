@@ -16,6 +16,7 @@ mod carry;
 mod child;
 mod fixtures;
 mod guard;
+mod limits;
 mod probe;
 mod swap;
 
@@ -25,6 +26,7 @@ use super::{Error, Rung, Sandbox};
 
 pub(super) use carry::carry_order;
 pub(super) use fixtures::NODES;
+pub(super) use limits::Limits;
 pub(super) use probe::{no_overlay, probe};
 
 /// What the stub of this rung is told.

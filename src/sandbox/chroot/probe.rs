@@ -11,8 +11,9 @@ use nix::sys::wait::waitpid;
 use nix::unistd::{self, Gid, Uid};
 use serde::{Deserialize, Serialize};
 
+use crate::sandbox::raw::{self, SCOPES_SINCE};
 use crate::sandbox::sys::{self, Side};
-use crate::sandbox::{Refusal, Rung, raw};
+use crate::sandbox::{Refusal, Rung};
 
 /// Any id that is not ours: files and processes must be able to have it.
 const STRANGER: u32 = 42;
@@ -24,13 +25,14 @@ enum Attempt {
     Chroot,
     NoNewPrivileges,
     Landlock,
+    Scopes,
     Listener,
     Groups,
     Ids,
 }
 
 impl Attempt {
-    const OPTIONAL: [Self; 2] = [Self::Landlock, Self::Listener];
+    const OPTIONAL: [Self; 3] = [Self::Landlock, Self::Scopes, Self::Listener];
 
     fn call(self) -> &'static str {
         match self {
@@ -38,6 +40,7 @@ impl Attempt {
             Self::Chroot => "chroot",
             Self::NoNewPrivileges => "prctl(PR_SET_NO_NEW_PRIVS)",
             Self::Landlock => "landlock_create_ruleset",
+            Self::Scopes => "landlock_create_ruleset(scoped)",
             Self::Listener => "seccomp(SECCOMP_FILTER_FLAG_NEW_LISTENER)",
             Self::Groups => "setgroups",
             Self::Ids => "setresuid(42)",
@@ -92,7 +95,12 @@ fn try_all(scratch: &Path, tried: &mut Vec<(Attempt, i32)>) {
     if !entered {
         return;
     }
-    note(Attempt::Landlock, sys::landlock_version().map(drop));
+    let version = sys::landlock_version();
+    let scopes = version.as_ref().is_ok_and(|version| *version < SCOPES_SINCE);
+    note(Attempt::Landlock, version.map(drop));
+    if scopes {
+        note(Attempt::Scopes, Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP)));
+    }
     note(Attempt::Listener, try_listener());
     let _ = note(Attempt::Groups, unistd::setgroups(&[Gid::from_raw(STRANGER)]).map_err(io::Error::from))
         && note(Attempt::Ids, try_ids());
@@ -125,8 +133,13 @@ fn explain(attempt: Attempt, errno: i32) -> Refusal {
     let (cause, change) = match (attempt, errno) {
         (Attempt::Landlock, _) => (
             "this kernel has no Landlock: NOT PROTECTED are the builder's files, which a RUN that breaks out \
-             of its root can read and write",
+             of its root can read and write, and its processes, which a RUN as root can end",
             "use a node with Linux 5.13 or later and Landlock enabled, or build trusted Dockerfiles only",
+        ),
+        (Attempt::Scopes, _) => (
+            "Landlock is older than Linux 6.12 here: NOT PROTECTED are the processes of the build container, \
+             which a RUN as root can end, and its abstract unix sockets",
+            "use a node with Linux 6.12 or later, or build trusted Dockerfiles only",
         ),
         (Attempt::Listener, libc::EBUSY) => (
             "something already supervises this container, so that RUN has neither /proc nor served devices",
@@ -183,7 +196,8 @@ mod tests {
 
     #[test]
     fn names_the_cause() {
-        check(Attempt::Landlock, libc::ENOSYS, "NOT PROTECTED");
+        check(Attempt::Landlock, libc::ENOSYS, "NOT PROTECTED are the builder's files");
+        check(Attempt::Scopes, libc::EOPNOTSUPP, "NOT PROTECTED are the processes");
         check(Attempt::Listener, libc::EBUSY, "already supervises");
         check(Attempt::Listener, libc::EPERM, "profile refuses listeners");
         check(Attempt::Chown, libc::EPERM, "as root");

@@ -9,19 +9,24 @@
 //! No process of a RUN lives while anything is moved. Whatever the RUN did to
 //! the names meanwhile, what was lent to it (a cache, say) is found again by
 //! its descriptor. Directories keep their times.
+//!
+//! While something is lent, `<home>.lent` beside its home holds the way from
+//! there to where it is. If this process is killed, the owner of the state
+//! directory finds a cache by it (the room `store`).
 
 use std::ffi::OsString;
 use std::fs::{self, Metadata};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD};
 
 use super::guard::Guard;
 use crate::sandbox::Error;
 use crate::sandbox::mounts::{link, open_path};
+use crate::sandbox::protections::Protections;
 use crate::sandbox::target::{Rooted, Stub, Want, remove_stubs, times};
 
 /// Everything that was swapped for one RUN. Dropped, it is undone too.
@@ -53,6 +58,12 @@ impl Swaps {
         Ok(swaps)
     }
 
+    /// For a RUN under these.
+    pub(super) fn under(mut self, protections: Protections) -> Self {
+        self.rooted = self.rooted.take().map(|rooted| rooted.under(protections));
+        self
+    }
+
     /// `make` makes something new at the path it is given.
     pub(super) fn cover(
         &mut self,
@@ -66,7 +77,12 @@ impl Swaps {
     /// Lends `home`, a file or directory on the same file system.
     pub(super) fn lend(&mut self, target: &Path, home: &Path) -> io::Result<()> {
         let want = if fs::metadata(home)?.is_dir() { Want::Directory } else { Want::File };
-        self.swap(target, want, Some(home.to_owned()), |place| fs::rename(home, place))
+        self.swap(target, want, Some(home.to_owned()), |place| {
+            // Nothing is at the place now, so that there is no moment in which
+            // the marker would lead to something of the RUN's.
+            fs::write(marker(home), way(home, place)?.as_os_str().as_encoded_bytes())?;
+            fs::rename(home, place).or_else(|error| fs::remove_file(marker(home)).and(Err(error)))
+        })
     }
 
     /// Looks after the RUN whether the last swap was treated as it should.
@@ -164,12 +180,29 @@ impl Swap {
         let put = fs::metadata(link(&self.put))?;
         if put.nlink() == 0 {
             // Removed by the RUN, which no mount would have allowed.
-            return Ok(());
+            return fs::remove_file(marker(home));
         }
         let same = there.is_some_and(|there| there.ino() == put.ino() && there.dev() == put.dev());
         let from = if same { place.to_owned() } else { fs::read_link(link(&self.put))? };
-        fs::rename(from, home)
+        fs::rename(from, home)?;
+        fs::remove_file(marker(home))
     }
+}
+
+/// Says where `home` is while it is lent.
+fn marker(home: &Path) -> PathBuf {
+    let mut name = home.as_os_str().to_owned();
+    name.push(".lent");
+    name.into()
+}
+
+/// From the directory of `home` to `place`, so that it holds wherever the state
+/// directory is mounted next.
+fn way(home: &Path, place: &Path) -> io::Result<PathBuf> {
+    let from = fs::canonicalize(home.parent().ok_or(io::ErrorKind::InvalidInput)?)?;
+    let common = from.components().zip(place.components()).take_while(|(a, b)| a == b).count();
+    let up = from.components().skip(common).map(|_| Component::ParentDir);
+    Ok(up.chain(place.components().skip(common)).collect())
 }
 
 fn remove(place: &Path) -> io::Result<()> {
@@ -218,6 +251,7 @@ mod tests {
             assert_eq!(fs::read_to_string(self.path("cache/kept")).unwrap(), "kept");
             assert!(!self.path("root/var").exists());
             assert!(!self.path("aside").exists());
+            assert!(!self.path("cache.lent").exists());
         }
     }
 
@@ -228,6 +262,7 @@ mod tests {
         let swaps = tree.swaps();
         assert_eq!(fs::read_to_string(tree.path("root/etc/hosts")).unwrap(), "new");
         assert_eq!(fs::read_to_string(tree.path("root/var/cache/kept")).unwrap(), "kept");
+        assert_eq!(fs::read_to_string(tree.path("cache.lent")).unwrap(), "root/var/cache");
         swaps.undo().unwrap();
         tree.check_restored();
         assert_eq!(fs::metadata(tree.path("root/etc")).unwrap().modified().unwrap(), before);

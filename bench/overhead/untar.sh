@@ -1,0 +1,2 @@
+. /scripts/measure.sh
+measured untar tar -xf /made.tar -C /

@@ -1,0 +1,145 @@
+//! Owners and users where only one id exists: the part of the supervisor that
+//! keeps identity.
+//!
+//! ```text
+//! a file's owner    in its record, on the inode itself      (metadata::Record)
+//! a task's users    credentials by number, on the task      (table, credentials)
+//! ```
+//!
+//! So neither a rename, a copy-up, fork nor exec has to be heard of. To the
+//! kernel every task is root of its one id, and every file is its own. None of
+//! this is a border: what a RUN believes to be is its own business, and all it
+//! can do to the files of its tree it could do before. What it must not do, and
+//! cannot, is to move the supervisor out of that tree ([`call`]).
+//!
+//! What is left to the kernel gets its answers, as if from root: reading and
+//! the way to a file, `SCM_CREDENTIALS`, kill(2), /proc/PID/status, and all that
+//! 32-bit programs ask.
+
+mod attributes;
+mod call;
+mod capabilities;
+mod create;
+mod credentials;
+mod filter;
+mod ids;
+mod owner;
+mod peers;
+mod permission;
+mod status;
+mod table;
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use nix::libc;
+use rustix::fs::{FileType, Stat};
+
+use super::{Answer, Part};
+use crate::metadata::{self, Key, Record};
+use crate::sandbox::raw::Notification;
+use crate::sandbox::spec::RunSpec;
+use call::Call;
+use credentials::Credentials;
+use table::Table;
+
+pub(super) use filter::program;
+pub(in crate::sandbox) use table::{FIRST, slack, slack_path};
+
+/// Keeps the identity of one RUN.
+pub(in crate::sandbox) struct Identity {
+    key: Key,
+    table: Table,
+}
+
+impl Identity {
+    /// For `spec`, whose root holds the capabilities `bounding`.
+    ///
+    /// # Errors
+    /// When no key can be made for a spec that brings none.
+    pub(in crate::sandbox) fn of(spec: &RunSpec, bounding: u64) -> io::Result<Self> {
+        let key = match &spec.record_key {
+            Some(key) => key.clone(),
+            None => Key::generate()?,
+        };
+        let initial = Credentials::initial(spec.uid, spec.gid, &spec.groups, bounding);
+        Ok(Self { key, table: Table::new(initial) })
+    }
+
+    fn caller(&self, call: &Call<'_>) -> Arc<Credentials> {
+        self.table.of(call.thread())
+    }
+
+    /// What the inode itself cannot say.
+    fn record(&self, inode: &OwnedFd) -> io::Result<Option<Record>> {
+        Record::of(inode.as_fd(), &self.key).map_err(metadata::Error::into_io)
+    }
+
+    /// Likewise. A socket without a record belongs to whoever asks: it was bound
+    /// by a task of the RUN, and no layer holds it.
+    fn record_or_guess(
+        &self,
+        inode: &OwnedFd,
+        stat: &Stat,
+        caller: &Credentials,
+    ) -> io::Result<Option<Record>> {
+        let own = (caller.user.files, caller.group.files);
+        match self.record(inode)? {
+            None if call::kind(stat) == FileType::Socket && own != (0, 0) => {
+                Ok(Some(Record { owner: Some(own), ..Record::default() }))
+            }
+            record => Ok(record),
+        }
+    }
+
+    fn put(&self, record: &Record, inode: &OwnedFd) -> io::Result<()> {
+        record.put(inode.as_fd(), &self.key).map_err(metadata::Error::into_io)
+    }
+
+    fn try_answer(&self, call: &Call<'_>) -> io::Result<Answer> {
+        match call.notification.call {
+            libc::SYS_fstat | libc::SYS_newfstatat | libc::SYS_statx => self.status(call),
+            libc::SYS_fchown | libc::SYS_fchownat => self.change_owner(call),
+            libc::SYS_fchmod | libc::SYS_fchmodat | filter::FCHMODAT2 => self.change_mode(call),
+            libc::SYS_openat | libc::SYS_mkdirat | libc::SYS_mknodat | libc::SYS_symlinkat => {
+                self.create(call)
+            }
+            libc::SYS_faccessat | libc::SYS_faccessat2 => self.access(call),
+            libc::SYS_unlinkat | libc::SYS_renameat | libc::SYS_renameat2 => self.rename_or_remove(call),
+            libc::SYS_getsockopt => self.peer(call),
+            libc::SYS_capget => self.get_capabilities(call),
+            libc::SYS_capset => self.set_capabilities(call),
+            libc::SYS_prctl => self.control(call),
+            #[cfg(target_arch = "x86_64")]
+            libc::SYS_stat | libc::SYS_lstat => self.status(call),
+            #[cfg(target_arch = "x86_64")]
+            libc::SYS_chown | libc::SYS_lchown => self.change_owner(call),
+            #[cfg(target_arch = "x86_64")]
+            libc::SYS_chmod => self.change_mode(call),
+            #[cfg(target_arch = "x86_64")]
+            libc::SYS_access => self.access(call),
+            #[cfg(target_arch = "x86_64")]
+            libc::SYS_unlink | libc::SYS_rmdir | libc::SYS_rename => self.rename_or_remove(call),
+            #[cfg(target_arch = "x86_64")]
+            libc::SYS_open | libc::SYS_creat | libc::SYS_mkdir | libc::SYS_mknod | libc::SYS_symlink => {
+                self.create(call)
+            }
+            _ => match attributes::request(call) {
+                Some(request) => self.attributes(call, request?),
+                None => self.ids(call),
+            },
+        }
+    }
+}
+
+impl Part for Identity {
+    /// Whatever cannot be read or found is left to the kernel.
+    fn answer(&self, listener: &OwnedFd, notification: &Notification) -> Option<Answer> {
+        let call = Call { listener: listener.as_fd(), notification };
+        match self.try_answer(&call) {
+            Ok(Answer::GoOn) | Err(_) => None,
+            Ok(answer) => Some(answer),
+        }
+    }
+}
