@@ -8,9 +8,9 @@ use std::sync::Arc;
 use super::error::Error;
 use super::material::{Chain, ChainLayer};
 use crate::image::{ImageConfig, Layer, Platform, Reference};
+use crate::net;
 use crate::plan::{self, BaseImage, BuildPlan, Options, PlanError};
 use crate::progress::Reporter;
-use crate::net;
 use crate::registry::{self, Resolved};
 
 use super::source::judge;
@@ -128,7 +128,8 @@ pub async fn configs_to_check(
 ) -> Result<plan::Bases, Error> {
     // Nothing passes through: only configs are read.
     let settings = registry::Options { net, ..registry::Options::new(PathBuf::new()) };
-    let client = registry::Client::new(settings, credentials, Arc::clone(&reporter)).map_err(Error::Registry)?;
+    let client =
+        registry::Client::new(settings, credentials, Arc::clone(&reporter)).map_err(Error::Registry)?;
     let mut known = plan::Bases::new();
     let mut asked = BTreeSet::new();
     loop {

@@ -181,9 +181,7 @@ pub fn conduct(request: BuildRequest, options: DoorOptions) -> Result<Option<Out
 ///
 /// # Errors
 /// When the runtime cannot be started, or the work's own.
-pub(super) fn run_to_end<T>(
-    work: impl Future<Output = Result<T, build::Error>>,
-) -> Result<T, DoorError> {
+pub(super) fn run_to_end<T>(work: impl Future<Output = Result<T, build::Error>>) -> Result<T, DoorError> {
     let done = runtime().map_err(DoorError::Runtime)?.block_on(work);
     Ok(done?)
 }

@@ -101,7 +101,8 @@ fn stage_names(stages: &[Stage], diagnostics: &mut Vec<Diagnostic>) {
 
 /// Checks of single instructions.
 fn maintainers(stage: &Stage, diagnostics: &mut Vec<Diagnostic>) {
-    let found = stage.instructions.iter().filter(|found| matches!(found.kind, InstructionKind::Maintainer(_)));
+    let found =
+        stage.instructions.iter().filter(|found| matches!(found.kind, InstructionKind::Maintainer(_)));
     diagnostics.extend(found.map(|instruction| {
         Diagnostic::warning("MaintainerDeprecated", instruction.span, "`MAINTAINER` is deprecated")
             .with_hint("use `LABEL org.opencontainers.image.authors=…`")

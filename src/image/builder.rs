@@ -156,7 +156,11 @@ fn line_up(history: &mut Vec<History>, layers: usize) {
         history.push(History { comment: "the base image does not say".to_owned(), ..History::default() });
     }
     let surplus = told.saturating_sub(layers);
-    history.iter_mut().filter(|entry| !entry.empty_layer).take(surplus).for_each(|entry| entry.empty_layer = true);
+    history
+        .iter_mut()
+        .filter(|entry| !entry.empty_layer)
+        .take(surplus)
+        .for_each(|entry| entry.empty_layer = true);
 }
 
 #[cfg(test)]

@@ -104,7 +104,11 @@ pub(super) fn shell_form(report: &mut Report, span: Span, instruction: &str, lin
 
 /// `ENV name value`.
 pub(super) fn legacy_pair(report: &mut Report, span: Span, instruction: &str) {
-    let found = Diagnostic::warning("LegacyKeyValueFormat", span, format!("`{instruction} key value` is the old form"));
+    let found = Diagnostic::warning(
+        "LegacyKeyValueFormat",
+        span,
+        format!("`{instruction} key value` is the old form"),
+    );
     report.push(found.with_hint(format!("write `{instruction} key=value`")));
 }
 

@@ -47,8 +47,7 @@ pub use op::{
 };
 pub use options::{BaseImage, Bases, NamedContext, Options, Outline, PlanError};
 pub use request::{
-    ArgSummary, CacheSummary, ContextSource, Findings, GivenSummary, Summary, TargetSummary, checks, images_to_check,
-    lint,
-    summary, targets,
+    ArgSummary, CacheSummary, ContextSource, Findings, GivenSummary, Summary, TargetSummary, checks,
+    images_to_check, lint, summary, targets,
 };
 pub use resolve::{outline, resolve};

@@ -9,8 +9,8 @@ use super::options::{Bases, Options, PlanError};
 use super::report::{self, Report};
 use super::resolve::Drafted;
 use super::{BuildPlan, CopyFrom, CopySource, Mount, Op, Step};
-use crate::image::{Platform, Reference};
 use crate::dockerfile::{Checks, Diagnostic, Dockerfile, Span, Stage};
+use crate::image::{Platform, Reference};
 
 /// What a check of the plan says.
 #[derive(Clone, Debug, Default)]
@@ -37,7 +37,11 @@ pub fn checks(dockerfile: &Dockerfile, options: &Options) -> Checks {
 
 /// The images that a check of all stages wants to know the configs of, given those it
 /// knows. A Dockerfile that is wrong may want fewer.
-pub fn images_to_check(dockerfile: &Dockerfile, options: &Options, known: &Bases) -> Vec<(Reference, Platform)> {
+pub fn images_to_check(
+    dockerfile: &Dockerfile,
+    options: &Options,
+    known: &Bases,
+) -> Vec<(Reference, Platform)> {
     let drafted = Drafted::of(dockerfile, options, known, Reach::Everything, &mut Report::default());
     let wanted = drafted.map(|drafted| drafted.from_images()).unwrap_or_default();
     wanted.into_iter().filter(|image| !known.contains_key(image)).collect()

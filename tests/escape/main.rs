@@ -64,8 +64,9 @@ fn main() -> ExitCode {
 const ENOUGH: usize = 40;
 
 /// What is known to get out: where, which, and why.
-const OPEN: [(&str, &str, &str); 2] =
-    [("podman-default", "list_of_processes", BOUND), ("podman-default", "command_line_of_others", BOUND)];
+const OPEN: [(&[&str], &str, &str); 2] =
+    [(MASKED, "list_of_processes", BOUND), (MASKED, "command_line_of_others", BOUND)];
+const MASKED: &[&str] = &["podman-default", "restricted-podman"];
 const BOUND: &str = "KNOWN HOLE: where /proc is masked the outer one is bound, with its list of processes";
 
 fn try_all(arguments: &Arguments) -> ExitCode {
@@ -76,7 +77,7 @@ fn try_all(arguments: &Arguments) -> ExitCode {
     for place in &places {
         for attempt in ATTEMPTS {
             let control = attempt.control(place.rung);
-            if matches!(control, Control::Untried) {
+            if matches!(control, Control::Untried) || (attempt.heavy && !place.controls) {
                 continue;
             }
             trials.push(place.attempt(attempt));
@@ -122,7 +123,8 @@ impl Place {
 
     fn attempt(&self, attempt: &Attempt) -> Trial {
         let verdict = self.verdict(attempt, false);
-        let known = OPEN.iter().find(|(place, name, _)| (*place, *name) == (&*self.name, attempt.name));
+        let place = self.name.as_str();
+        let known = OPEN.iter().find(|(places, name, _)| *name == attempt.name && places.contains(&place));
         Trial::ignorable_test(format!("{}::{}", self.name, attempt.name), move || match verdict {
             Ok(verdict) if known.is_some() && !verdict.signs.is_empty() => {
                 Ok(Completion::ignored_with(known.map_or("", |(.., reason)| reason)))

@@ -39,6 +39,8 @@ pub struct Attempt {
     pub user: u32,
     /// What matters was arranged: the RUN may not even start.
     pub passive: bool,
+    /// Made once, on this machine: it is hard on everybody else there.
+    pub heavy: bool,
     /// How long to wait for what it left, in milliseconds.
     pub patience: u64,
 }
@@ -60,6 +62,14 @@ impl Attempt {
 
     const fn passive(self) -> Self {
         Self { passive: true, ..self }
+    }
+
+    const fn heavy(self) -> Self {
+        Self { heavy: true, ..self }
+    }
+
+    const fn on_single(self, control: Control) -> Self {
+        Self { single: Some(control), ..self }
     }
 
     const fn also(self, also: fn(&World, &RunSpec) -> Vec<String>) -> Self {
@@ -95,6 +105,7 @@ const fn attempt(
         also,
         user: 0,
         passive: false,
+        heavy: false,
         patience: 0,
     }
 }
@@ -207,10 +218,12 @@ pub const ATTEMPTS: &[Attempt] = &[
         "fork_bomb",
         processes::fork_bomb,
         Without(&[P::ProcessLimit]),
-        Without(&[P::ProcessLimit]),
+        Untried,
         Without(&[P::ProcessLimit]),
     )
-    .passive(),
+    .passive()
+    .heavy()
+    .on_single(Untried),
     // The kernel.
     attempt("unshare_users", kernel::unshare_users, SECCOMP, SECCOMP, CHROOTED),
     attempt("clone_users", kernel::clone_users, SECCOMP, SECCOMP, CHROOTED),

@@ -115,7 +115,8 @@ fn triggers_are_one_instruction() {
 #[test]
 fn triggers_hold_their_heredocs() {
     let parsed = parse("Dockerfile", b"FROM scratch\nONBUILD RUN <<-EOF cat\n\ta\n\tEOF\n");
-    let InstructionKind::Onbuild(text, Some(trigger)) = &parsed.dockerfile.stages[0].instructions[0].kind else {
+    let InstructionKind::Onbuild(text, Some(trigger)) = &parsed.dockerfile.stages[0].instructions[0].kind
+    else {
         panic!("{parsed:?}")
     };
     let again = parse_trigger(text).unwrap();

@@ -52,7 +52,8 @@ fn nearest_first(drafted: &Drafted<'_>) -> Vec<usize> {
     while let Some(Base::Stage(base)) = order.last().map(|stage| &drafted.graph.nodes[*stage].base) {
         order.push(*base);
     }
-    let others: Vec<usize> = drafted.graph.needed.iter().rev().filter(|stage| !order.contains(stage)).copied().collect();
+    let others: Vec<usize> =
+        drafted.graph.needed.iter().rev().filter(|stage| !order.contains(stage)).copied().collect();
     order.extend(others);
     order
 }

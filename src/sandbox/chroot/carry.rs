@@ -25,6 +25,12 @@ use crate::sandbox::sys::{self, Side};
 /// As many processes as a RUN may have at once.
 const MOST_PROCESSES: usize = 4096;
 
+/// So many more tasks on the machine are worth a look at ours.
+const NEWS: usize = 256;
+
+/// Without such news it is every so many looks.
+const SELDOM: u32 = 20;
+
 /// How often they are looked at.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -140,15 +146,20 @@ fn end_all(root: Pid) -> io::Result<()> {
 /// any build needs is ended, before the machine is.
 pub(in crate::sandbox) fn watch_processes(child: Pid) -> io::Result<()> {
     let stub = unistd::getpid();
-    let before = tasks()?;
     thread::Builder::new().name("watch".to_owned()).spawn(move || {
-        // The number of all tasks is one small file; ours are only counted
-        // when that has grown.
+        // The number of all tasks is one small file, and it is everybody's; ours
+        // are counted when that is large enough and has grown, or at times.
+        let (mut seen, mut looks) = (0, 0_u32);
         while kill(child, None).is_ok() {
-            let many = tasks().is_ok_and(|now| now > before + MOST_PROCESSES);
-            if many && descendants(stub).is_ok_and(|found| found.len() > MOST_PROCESSES) {
-                // Nobody is left to tell but the exit status.
-                let _ = end_all(stub);
+            let now = tasks().unwrap_or(usize::MAX);
+            seen = now.min(seen);
+            looks = looks.wrapping_add(1);
+            if now > MOST_PROCESSES && (now > seen.saturating_add(NEWS) || looks % SELDOM == 0) {
+                seen = now;
+                if descendants(stub).is_ok_and(|found| found.len() > MOST_PROCESSES) {
+                    // Nobody is left to tell but the exit status.
+                    let _ = end_all(stub);
+                }
             }
             thread::sleep(LOOK);
         }
