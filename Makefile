@@ -38,14 +38,16 @@ demo: setup ## Build a real image, push it to a real registry, look at it
 test: setup ## Everything CI runs
 	@./tests/run.sh
 
-soak: setup-bench ## A 2 GiB layer within 150 MiB of memory, buildah's results, fuzzing, every sandbox; writes bench/results
+soak: setup-bench ## A 2 GiB layer within 150 MiB of memory, the peers' results, fuzzing, file histories, every sandbox; writes bench/results
 	@./bench/run.sh --soak
 	@./bench/language.sh
+	@./bench/changes.sh --soak
 	@./bench/sandboxes.sh
 	@./bench/overhead.sh
 
 bench: setup-bench ## Side by side with buildah, and what isolation costs; BENCH_WORKLOADS=tiny,stages picks some
 	@./bench/run.sh
+	@./bench/changes.sh
 	@if [ "$$(id -u)" = 0 ]; then ./bench/overhead.sh; fi
 
 readme: ## Write the settings table into README.md

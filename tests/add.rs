@@ -202,7 +202,9 @@ fn secrets_open_servers(mut bench: Bench) {
     bench.env("TOKEN", "t0ken");
     bench.dockerfile(&format!("FROM scratch\nADD {}/file /file\n", web.address()));
     bench.fails(&["-t", "no"], 3, "401");
-    let image = bench.build(&["-t", "yes", "--secret", "id=HTTP_AUTH_TOKEN_127.0.0.1,env=TOKEN"]);
+    bench.env("OTHER", "swordfish");
+    let both = ["-t", "yes", "--secret", "id=HTTP_AUTH_HEADER_127.0.0.1,env=OTHER"];
+    let image = bench.build(&[&both[..], &["--secret", "id=HTTP_AUTH_TOKEN_127.0.0.1,env=TOKEN"]].concat());
     assert_eq!(image.text("file"), "x");
 }
 

@@ -40,7 +40,7 @@ fn build(container: &Container, bench: &Bench, flags: &[&str], rung: &str) -> (I
 }
 
 /// One `PASS` or `FAIL` line for each check of a RUN.
-fn checks(lines: &[(&str, &str)]) -> String {
+pub fn checks(lines: &[(&str, &str)]) -> String {
     let mut script = String::from("RUN <<'CHECKS'\n");
     for (name, command) in lines {
         script.push_str(&format!("if ({command}) >/tmp/said 2>&1; then echo PASS {name}; else echo FAIL {name}; cat /tmp/said; fi\n"));
@@ -49,7 +49,7 @@ fn checks(lines: &[(&str, &str)]) -> String {
     script
 }
 
-fn assert_all_pass(said: &str, count: usize) {
+pub fn assert_all_pass(said: &str, count: usize) {
     assert!(!said.contains("| FAIL "), "{said}");
     assert_eq!(said.matches("| PASS ").count(), count, "{said}");
 }

@@ -23,6 +23,7 @@ mod ladder;
 mod push;
 mod reproducible;
 mod secrets;
+mod single;
 mod ssh;
 mod support;
 
@@ -51,6 +52,7 @@ fn main() -> ExitCode {
         push::trials(),
         reproducible::trials(),
         secrets::trials(),
+        single::trials(),
         ssh::trials(),
     ]
     .into_iter()

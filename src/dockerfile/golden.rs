@@ -203,7 +203,7 @@ fn copy_sources(sources: &CopySources, out: &mut String) -> String {
 }
 
 fn describe_heredoc(heredoc: &Heredoc, out: &mut String) {
-    let Heredoc { name, expand, strip_tabs, content, span } = heredoc;
+    let Heredoc { name, expand, strip_tabs, content, span, raw: _ } = heredoc;
     let (expand, strip) =
         (if *expand { "" } else { " quoted" }, if *strip_tabs { " strip-tabs" } else { "" });
     writeln!(out, "    {} heredoc {name:?}{expand}{strip} {content:?}", place(*span)).unwrap();

@@ -95,6 +95,7 @@ fn heredoc(body: &Body) -> Heredoc {
         name: body.opening.name.clone(),
         expand: body.opening.expand,
         strip_tabs,
+        raw: body.raw.clone(),
         content: if strip_tabs { without_tabs(&body.raw) } else { body.raw.clone() },
         span: body.span,
     }
@@ -105,7 +106,9 @@ impl Reader<'_> {
     pub(super) fn instruction(&mut self, head: &Head<'_>) -> Option<Instruction> {
         let before = self.diagnostics.len();
         let kind = self.kind(head)?;
-        (self.diagnostics.len() == before).then(|| Instruction {
+        let said = &self.diagnostics[before..];
+        let wrong = said.iter().any(|said| said.severity == Severity::Error);
+        (!wrong).then(|| Instruction {
             span: head.span(),
             text: head.text(),
             comment: head.statement.comment.clone(),
@@ -208,7 +211,9 @@ impl Reader<'_> {
             self.report(Diagnostic::error(trigger.keyword.span(), message));
             return None;
         }
-        let mut text = head.rest.text().to_owned();
+        // Stored as written, blanks at the end included.
+        let line = head.statement.line.whole().text();
+        let mut text = head.rest.text().trim_end().to_owned() + &line[line.trim_end().len()..];
         for body in head.bodies {
             text.push('\n');
             text.push_str(&body.raw);

@@ -79,7 +79,8 @@ impl Fetcher {
         let host = url.host_str()?;
         let whole = self.secret("HTTP_AUTH_HEADER", '_', host).and_then(|secret| secret.expose_str());
         let token = self.secret("HTTP_AUTH_TOKEN", '_', host).and_then(|secret| secret.expose_str());
-        let text = whole.map(str::to_owned).or_else(|| Some(format!("Bearer {}", token?.trim())))?;
+        // Of both BuildKit takes the token.
+        let text = token.map(|token| format!("Bearer {}", token.trim())).or(whole.map(str::to_owned))?;
         let mut value = header::HeaderValue::from_str(text.trim()).ok()?;
         value.set_sensitive(true);
         Some(value)

@@ -273,7 +273,7 @@ impl<'a> Tree<'a> {
             }
             other => other,
         })?;
-        mark_linked(&place.handle, name);
+        mark_linked(&place.handle, name, &target_real);
         Ok(())
     }
 
@@ -499,10 +499,11 @@ enum Step {
 
 /// See [`LINKED_XATTR`]. Links and devices take no mark, and on a file system
 /// without attributes no overlay will ask for it.
-fn mark_linked(parent: &OwnedFd, name: &OsStr) {
+fn mark_linked(parent: &OwnedFd, name: &OsStr, file: &Path) {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    if let Ok(file) = rustix::fs::openat(parent, name, flags, Mode::empty()) {
-        let _ = rustix::fs::fsetxattr(file, LINKED_XATTR, b"y", rustix::fs::XattrFlags::empty());
+    if let Ok(opened) = rustix::fs::openat(parent, name, flags, Mode::empty()) {
+        // A link to a link shares its target: the first mark stays.
+        let _ = rustix::fs::fsetxattr(opened, LINKED_XATTR, bytes(file), rustix::fs::XattrFlags::CREATE);
     }
 }
 

@@ -26,7 +26,8 @@ mod record;
 /// Marks a regular file of a tree that has several names. overlayfs breaks such
 /// a group when it copies one name up (and leaves out its own mark of a copy
 /// then); the mark is copied along, and tells a name that was written in place
-/// from one that was replaced. Never part of a layer.
+/// from one that was replaced. Its value is the path of the name that the layer
+/// has as the file. Never part of a layer.
 pub const LINKED_XATTR: &str = "user.coracle.linked";
 
 pub use key::Key;

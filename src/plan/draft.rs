@@ -124,13 +124,17 @@ impl Draft {
         self.config.created = None;
         self.config.config.on_build.clear();
         self.config.config.extra.clear();
-        if self.complete && self.config.config.env_value("PATH").is_none() {
+        let windows = self.config.os == "windows";
+        if self.complete && self.config.config.env_value("PATH").is_none() && !windows {
             self.config.config.set_env("PATH", DEFAULT_PATH);
             self.variables.set("PATH", DEFAULT_PATH);
         }
         let directory = &mut self.config.config.working_dir;
         if !directory.is_empty() {
             *directory = super::path::workdir(directory, directory);
+            if windows {
+                *directory = directory.replace('/', "\\");
+            }
         }
     }
 

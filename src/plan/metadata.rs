@@ -185,11 +185,15 @@ fn workdir(draft: &mut Draft, site: Site<'_>, word: &Word, report: &mut Report) 
         check::relative_workdir(report, word.span, &wanted);
     }
     draft.workdir_set = true;
-    let directory = path::workdir(draft.directory(), &wanted);
+    let windows = draft.config.os == "windows";
+    let directory = match windows {
+        true => path::windows_workdir(draft.directory(), &wanted),
+        false => path::workdir(draft.directory(), &wanted),
+    };
     let created_by = format!("WORKDIR {directory}");
     let path = path::join("/", &directory);
     let is_root = directory == "/";
-    draft.config.config.working_dir = directory;
+    draft.config.config.working_dir = if windows { directory.replace('/', "\\") } else { directory };
     if is_root {
         draft.record(site, created_by);
     } else {
@@ -210,6 +214,7 @@ pub(super) fn command_line(draft: &Draft, form: &CommandForm) -> Vec<String> {
 /// `line` as the last argument of SHELL.
 pub(super) fn in_shell(draft: &Draft, line: &str) -> Vec<String> {
     let mut words = match draft.config.config.shell.as_slice() {
+        [] if draft.config.os == "windows" => ["cmd", "/S", "/C"].map(str::to_owned).to_vec(),
         [] => vec!["/bin/sh".to_owned(), "-c".to_owned()],
         shell => shell.to_vec(),
     };
@@ -270,28 +275,19 @@ fn healthcheck(draft: &mut Draft, site: Site<'_>, kind: &HealthcheckKind, report
     check::used_once(report, draft.healthcheck.replace(site.span()), "HEALTHCHECK");
     let check = match kind {
         HealthcheckKind::None => Healthcheck { test: vec!["NONE".to_owned()], ..Healthcheck::default() },
-        HealthcheckKind::Cmd(flags, form) => health_command(site, flags, form, report)?,
+        HealthcheckKind::Cmd(flags, form) => health_command(flags, form, report)?,
     };
     draft.record(site, history::healthcheck(&check));
     draft.config.config.healthcheck = Some(check);
     Some(())
 }
 
-fn health_command(
-    site: Site<'_>,
-    flags: &HealthcheckFlags,
-    form: &CommandForm,
-    report: &mut Report,
-) -> Option<Healthcheck> {
+fn health_command(flags: &HealthcheckFlags, form: &CommandForm, report: &mut Report) -> Option<Healthcheck> {
     let HealthcheckFlags { interval, timeout, start_period, start_interval, retries } = flags;
     let mut test = match form {
         CommandForm::Exec(words) => words.clone(),
         CommandForm::Shell(line) => vec![line.clone()],
     };
-    if test.iter().all(String::is_empty) {
-        report.error(site.span(), "HEALTHCHECK CMD needs a command");
-        return None;
-    }
     test.insert(0, if matches!(form, CommandForm::Exec(_)) { "CMD" } else { "CMD-SHELL" }.to_owned());
     // All are read before the first failure counts: every mistake is said.
     let times = [

@@ -24,6 +24,15 @@ pub(super) fn workdir(current: &str, wanted: &str) -> String {
     }
 }
 
+/// The same for a Windows image, with slashes and without the drive, which must be `C:`.
+pub(super) fn windows_workdir(current: &str, wanted: &str) -> String {
+    let plain = |path: &str| {
+        let path = path.replace('\\', "/");
+        path.strip_prefix("C:").or(path.strip_prefix("c:")).unwrap_or(&path).to_owned()
+    };
+    join(&plain(current), &plain(wanted))
+}
+
 /// The same for the target of a COPY, where a slash at the end means a directory.
 /// `.`, `x/.` and the empty path mean one too.
 pub(super) fn destination(directory: &str, path: &str) -> String {

@@ -35,24 +35,29 @@ pub fn checks(dockerfile: &Dockerfile, options: &Options) -> Checks {
     report::checks(dockerfile, options, &mut Report::default())
 }
 
-/// The images that a check of all stages wants to know the configs of, given those it
+fn reach(options: &Options) -> Reach {
+    let has_target = options.target.as_ref().is_some_and(|target| !target.is_empty());
+    if has_target { Reach::Target } else { Reach::Everything }
+}
+
+/// The images that a check wants to know the configs of, given those it
 /// knows. A Dockerfile that is wrong may want fewer.
 pub fn images_to_check(
     dockerfile: &Dockerfile,
     options: &Options,
     known: &Bases,
 ) -> Vec<(Reference, Platform)> {
-    let drafted = Drafted::of(dockerfile, options, known, Reach::Everything, &mut Report::default());
+    let drafted = Drafted::of(dockerfile, options, known, reach(options), &mut Report::default());
     let wanted = drafted.map(|drafted| drafted.from_images()).unwrap_or_default();
     wanted.into_iter().filter(|image| !known.contains_key(image)).collect()
 }
 
-/// Looks into all stages, whether the target needs them or not.
+/// Looks into the stages that the target needs; without a target into all.
 pub fn lint(dockerfile: &Dockerfile, options: &Options, known: &Bases) -> Findings {
     let mut report = Report::default();
     let checks = report::checks(dockerfile, options, &mut report);
     let mut findings = Findings::default();
-    match Drafted::of(dockerfile, options, known, Reach::Everything, &mut report) {
+    match Drafted::of(dockerfile, options, known, reach(options), &mut report) {
         Ok(drafted) => {
             let steps = drafted.drafts.values().flat_map(|draft| &draft.steps);
             findings.context_sources = steps.flat_map(context_sources).collect();
@@ -203,7 +208,7 @@ pub fn targets(dockerfile: &Dockerfile) -> Vec<TargetSummary> {
     let last = dockerfile.stages.len().saturating_sub(1);
     let stages = dockerfile.stages.iter().enumerate();
     let target = |(index, stage): (usize, &Stage)| TargetSummary {
-        name: stage.from.name.as_ref().map(|name| name.text.clone()),
+        name: stage.from.name.as_ref().map(|name| name.text.to_lowercase()),
         description: stage_description(stage),
         base: stage.from.image.text.clone(),
         platform: stage.from.platform.as_ref().map(|platform| platform.text.clone()),

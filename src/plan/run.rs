@@ -70,7 +70,7 @@ fn command(draft: &Draft, form: &CommandForm, heredocs: &[Heredoc]) -> (Vec<Stri
         (CommandForm::Shell(_), [heredoc]) if is_script(form, heredocs) => script(draft, heredoc),
         (CommandForm::Shell(line), [_, ..]) => {
             // The shell reads them again: the text as it stood in the file.
-            let bodies = heredocs.iter().map(|heredoc| format!("\n{}{}", heredoc.content, heredoc.name));
+            let bodies = heredocs.iter().map(|heredoc| format!("\n{}{}", heredoc.raw, heredoc.name));
             (in_shell(draft, &format!("{line}{}", bodies.collect::<String>())), Vec::new())
         }
         (form, _) => (command_line(draft, form), Vec::new()),

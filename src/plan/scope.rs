@@ -88,10 +88,20 @@ impl Expander<'_> {
         self.with(text, span, |text, lookup| word::expand(text, escape, lookup))
     }
 
-    /// Split at unquoted blanks.
+    /// Split at unquoted blanks. Of undefined variables nothing is said, as in BuildKit.
     pub(super) fn split(&mut self, word: &Word) -> Option<Vec<String>> {
-        let escape = self.escape;
-        self.with(&word.text, word.span, |text, lookup| word::expand_words(text, escape, lookup))
+        let known = self.variables;
+        let complete = self.complete;
+        let mut doubt = false;
+        let words = word::expand_words(&word.text, self.escape, &mut |name| {
+            let value = known.get(name).map(str::to_owned);
+            doubt |= value.is_none() && !complete;
+            value
+        });
+        if doubt {
+            self.report.doubt();
+        }
+        self.report.take(word.span, words)
     }
 
     /// The body of an inline file. Always with a backslash, as in BuildKit.

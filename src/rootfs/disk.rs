@@ -35,8 +35,8 @@ pub(super) struct Inspected {
     pub(super) changed: (i64, u32),
     /// Nothing of a lower directory shows through.
     pub(super) opaque: bool,
-    /// It is, or was copied up from, a file with several names.
-    pub(super) linked: bool,
+    /// It is, or was copied up from, a file with several names: that of the file.
+    pub(super) linked: Option<PathBuf>,
 }
 
 /// What a name is to a layer.
@@ -194,7 +194,9 @@ impl Disk {
     ) -> io::Result<()> {
         let is_record = name == RECORD_XATTR.as_bytes();
         match name.as_slice() {
-            _ if name == LINKED_XATTR.as_bytes() => inspected.linked = true,
+            _ if name == LINKED_XATTR.as_bytes() => {
+                inspected.linked = value(inode, &name)?.map(|path| OsString::from_vec(path).into());
+            }
             OPAQUE => inspected.opaque = value(inode, &name)?.is_some_and(|value| value == b"y"),
             _ if is_record => {
                 let record = value(inode, &name)?.and_then(|value| Record::from_xattr(&value, &self.key));
@@ -220,7 +222,7 @@ const HANDLE: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXE
 
 fn without_entry(stat: &Stat, what: What) -> Inspected {
     let changed = (stat.st_ctime, stat.st_ctime_nsec as u32);
-    Inspected { what, inode: stat.st_ino, changed, opaque: false, linked: false }
+    Inspected { what, inode: stat.st_ino, changed, opaque: false, linked: None }
 }
 
 /// The record knows better than the inode.

@@ -29,6 +29,8 @@ mod upper;
 mod walk;
 
 use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -86,18 +88,23 @@ impl Rootfs {
         previous: Option<Self>,
     ) -> Result<Self, Error> {
         let stack = Stack::new(layers.iter().map(|layer| Arc::clone(&layer.index)).collect());
+        let missing = MOUNT_POINTS.into_iter().filter(|name| stack.get(Path::new(name)).is_none());
+        let missing: Vec<&str> = missing.collect();
         let trees: Vec<PathBuf> = layers.iter().map(|layer| layer.tree.clone()).collect();
         let mut before = Before::new(stack, trees);
         // More than overlayfs takes are merged into one directory.
         let is_stacked = before.trees().iter().collect::<BTreeSet<_>>().len() <= MOST_LOWERS;
-        let kind = match storage {
-            Storage::Overlay if is_stacked => upper::prepare(&before, scratch, key)?,
+        let (kind, writable) = match storage {
+            Storage::Overlay if is_stacked => (upper::prepare(&before, scratch, key)?, UPPER),
             Storage::Overlay | Storage::Plain { .. } => {
                 merge::prepare(&mut before, scratch, key, previous)?;
                 let root = disk::Disk::open(&scratch.join(ROOT), key)?;
-                Storing::Plain { snapshot: Snapshot::of(&root, scratch)? }
+                (Storing::Plain { snapshot: Snapshot::of(&root, scratch)? }, ROOT)
             }
         };
+        for name in missing {
+            make_mount_point(&scratch.join(writable).join(name))?;
+        }
         Ok(Self { before, scratch: scratch.to_owned(), key: key.clone(), kind })
     }
 
@@ -153,6 +160,16 @@ impl Rootfs {
             Storing::Plain { .. } => None,
         }
     }
+}
+
+/// What every RUN has mounts on. An image without them gets them with its first RUN,
+/// as with BuildKit; all other mount points leave no trace.
+const MOUNT_POINTS: [&str; 3] = ["dev", "proc", "sys"];
+
+fn make_mount_point(path: &Path) -> Result<(), Error> {
+    let made =
+        fs::create_dir(path).and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(0o755)));
+    made.map_err(|source| Error::Write { path: path.to_owned(), source })
 }
 
 /// Names below the scratch directory.

@@ -8,7 +8,7 @@
 //! where several did.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::layer::{Entry, Found, Kind};
 
@@ -20,8 +20,8 @@ use super::plan::Group;
 /// An inode of the upper directory.
 pub(super) struct Part {
     pub(super) group: Group,
-    /// It was copied up from a file with several names, or is one of ours.
-    pub(super) linked: bool,
+    /// Where it was copied up from a file with several names, the first of them.
+    pub(super) linked: Option<PathBuf>,
     /// When it was touched last.
     pub(super) changed: (i64, u32),
 }
@@ -35,7 +35,7 @@ pub(super) fn rejoin(
     let mut groups = Vec::new();
     let mut of_one_file: BTreeMap<Source, (Found, Vec<Part>)> = BTreeMap::new();
     for part in parts {
-        match part.linked.then(|| lower_file(&part.group, before)).flatten() {
+        match part.linked.as_deref().and_then(|file| lower_file(&part.group, file, before)) {
             Some(old) => {
                 let source = (old.source_layer, old.source_path.clone());
                 of_one_file.entry(source).or_insert_with(|| (old, Vec::new())).1.push(part);
@@ -51,9 +51,15 @@ pub(super) fn rejoin(
     Ok(groups)
 }
 
-fn lower_file(group: &Group, before: &Before) -> Option<Found> {
+/// The file that one of the names was, if it is the one that was copied up: a
+/// file may have been renamed over a name of another.
+fn lower_file(group: &Group, first: &Path, before: &Before) -> Option<Found> {
     let old = group.names.iter().filter_map(|name| before.get(name));
-    old.into_iter().find(|old| matches!(old.entry.kind, Kind::File { .. }))
+    let is_it = |old: &Found| {
+        let is_file = matches!(old.entry.kind, Kind::File { .. });
+        is_file && (old.source_path == first || before.group(old).iter().any(|name| name == first))
+    };
+    old.into_iter().find(is_it)
 }
 
 fn join(old: &Found, mut parts: Vec<Part>, before: &Before, disk: &Disk) -> Result<Group, Error> {
@@ -114,12 +120,7 @@ fn take_changed(joined: &mut Entry, new: &Entry, was: &Entry) {
 }
 
 /// The other names of the file, as far as they still show the lower one.
-fn split_off(
-    group: &Group,
-    old: &Found,
-    before: &Before,
-    disk: &Disk,
-) -> Result<BTreeSet<std::path::PathBuf>, Error> {
+fn split_off(group: &Group, old: &Found, before: &Before, disk: &Disk) -> Result<BTreeSet<PathBuf>, Error> {
     let mut others = BTreeSet::new();
     for other in before.group(old) {
         if !group.names.contains(&other) && shows_lower(disk, &other)? {

@@ -109,11 +109,9 @@ impl Walk<'_> {
         }
         // One inode that has several names is one group; whiteouts, which also
         // share an inode, are no names.
-        let new = || Part {
-            group: Group { shows_lower: true, ..Group::of_name(path, entry) },
-            linked: inspected.linked,
-            changed: inspected.changed,
-        };
+        let (linked, changed) = (inspected.linked, inspected.changed);
+        let group = Group { shows_lower: true, ..Group::of_name(path, entry) };
+        let new = || Part { group, linked, changed };
         let group = &mut self.inodes.entry(inspected.inode).or_insert_with(new).group;
         group.shows_lower &= !pure;
         group.names.insert(path.to_owned());
@@ -144,7 +142,8 @@ pub(super) fn normalise(disk: &Disk, before: &Before, found: &Findings, plan: &P
             join(disk, before, file, name).map_err(Error::write(name))?;
         }
         if group.names.len() + group.split_off.len() > 1 && matches!(group.entry.kind, Kind::File { .. }) {
-            mark_linked(disk, file).map_err(Error::write(file))?;
+            let first = group.names.union(&group.split_off).next().unwrap_or(file);
+            mark_linked(disk, file, first).map_err(Error::write(file))?;
         }
     }
     for path in &found.strangers {
@@ -159,9 +158,9 @@ fn remove(disk: &Disk, path: &Path) -> io::Result<()> {
 }
 
 /// As unpacking does it.
-fn mark_linked(disk: &Disk, path: &Path) -> io::Result<()> {
+fn mark_linked(disk: &Disk, path: &Path, first: &Path) -> io::Result<()> {
     let flags = rustix::fs::XattrFlags::empty();
-    Ok(rustix::fs::fsetxattr(disk.file(path)?, LINKED_XATTR, b"y", flags)?)
+    Ok(rustix::fs::fsetxattr(disk.file(path)?, LINKED_XATTR, first.as_os_str().as_encoded_bytes(), flags)?)
 }
 
 fn join(disk: &Disk, before: &Before, file: &Path, name: &Path) -> io::Result<()> {

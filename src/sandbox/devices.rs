@@ -143,6 +143,10 @@ fn mount_dev(rooted: &mut Rooted) -> io::Result<OwnedFd> {
         fix_node(rooted, &dev.join(name))?;
     }
     for (name, target) in LINKS {
+        // As runc does: not where the kernel has no /proc/kcore.
+        if name == "core" && !Path::new("/proc/kcore").exists() {
+            continue;
+        }
         symlink(target, inside.join(name))?;
     }
     mount_below(&inside, "shm", "tmpfs", INERT, &["mode=1777,size=65536k"])?;

@@ -58,6 +58,7 @@ pub struct Store {
     root: PathBuf,
     /// Below `trees/`.
     trees: PathBuf,
+    id_map: String,
     /// Holds the shared lock.
     _lock: File,
 }
@@ -71,7 +72,7 @@ pub struct MountLock {
 impl Store {
     /// Opens the state directory at `root`, creating what is missing, and sweeps
     /// what dead builds left. `id_map` is a short name (letters, digits, `-`) for
-    /// the mapping of user ids: trees unpacked under another are not seen.
+    /// the mapping of user ids: trees and caches made under another are not seen.
     ///
     /// # Errors
     /// When it cannot be created or written, has another version, or is being
@@ -88,7 +89,7 @@ impl Store {
         }
         let trees = root.join("trees").join(id_map);
         create_directory(&trees)?;
-        let store = Self { root: root.to_owned(), trees, _lock: lock };
+        let store = Self { root: root.to_owned(), trees, id_map: id_map.to_owned(), _lock: lock };
         store.publish("oci-layout", images::LAYOUT)?;
         if lent::is_any(&store.root.join("mounts")) {
             let _lock = store.small_lock()?;
@@ -145,7 +146,7 @@ impl Store {
     /// # Errors
     /// When it cannot be created.
     pub fn mount_directory(&self, id: &str) -> Result<PathBuf, Error> {
-        let path = self.root.join("mounts").join(Digest::of(id).hex());
+        let path = self.root.join("mounts").join(self.mount_name(id));
         match DirBuilder::new().mode(0o755).create(&path) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
                 Err(Error::new("create", &path, error))
@@ -154,13 +155,18 @@ impl Store {
         }
     }
 
+    /// The owners of its files mean something under one mapping of ids only.
+    fn mount_name(&self, id: &str) -> String {
+        Digest::of(format!("{id}\0{}", self.id_map)).hex().to_owned()
+    }
+
     /// Takes the cache mount `id` for one user; `None` when another has it. If
     /// its last user was killed with it, it is brought back first.
     ///
     /// # Errors
     /// When the lock cannot be made, or the cache not be brought back.
     pub fn mount_lock(&self, id: &str) -> Result<Option<MountLock>, Error> {
-        let (mounts, name) = (self.root.join("mounts"), Digest::of(id).hex().to_owned());
+        let (mounts, name) = (self.root.join("mounts"), self.mount_name(id));
         let path = mounts.join(&name).with_extension("lock");
         let lock = lock_file(&path)?;
         if !try_lock(&lock, FlockOperation::NonBlockingLockExclusive, &path)? {

@@ -322,6 +322,8 @@ fn cache_mounts_are_kept_and_can_be_locked() {
     fs::write(path.join("kept"), "").unwrap();
     assert_eq!(open(&root).mount_directory("../../etc").unwrap(), path);
     assert_ne!(store.mount_directory("other").unwrap(), path);
+    let foreign = Store::open(&root, "another-map").unwrap();
+    assert_ne!(foreign.mount_directory("../../etc").unwrap(), path, "its owners mean nothing there");
 
     let held = store.mount_lock("a").unwrap();
     assert!(held.is_some());

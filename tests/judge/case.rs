@@ -18,7 +18,7 @@
 //!
 //! Attributes of a file: `mode=`, `uid=`, `gid=` (as root only), `mtime=` (seconds; else
 //! [`TIME`]), `dir`, `link=TARGET`, `hard=FILE`, `fifo`, `chop` (no newline at the end),
-//! `escapes` (`\r`, `\n`, `\t`, `\\` and `\xNN` in the content mean what they mean).
+//! `fill=N` (`@@@` stands for N times `x`), `escapes` (`\r`, `\n`, `\t`, `\\` and `\xNN` in the content mean what they mean).
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -130,7 +130,7 @@ impl Case {
     /// Replaces the answer in the case's file.
     pub(super) fn write_golden(&self, golden: &Picture) {
         let text = fs::read_to_string(&self.path).unwrap();
-        let before = text.find("\n-- buildkit").map_or(text.trim_end(), |at| &text[..at]);
+        let before = text.find("\n-- buildkit").map_or(text.trim_end_matches('\n'), |at| &text[..at]);
         fs::write(&self.path, format!("{before}\n{golden}")).unwrap();
     }
 }
@@ -199,6 +199,9 @@ impl File {
         let mut text = if is_dockerfile { words.filled(&self.content) } else { self.content.clone() };
         if self.has("chop") {
             text.truncate(text.trim_end_matches('\n').len());
+        }
+        if let Some(count) = self.attribute("fill") {
+            text = text.replace("@@@", &"x".repeat(count.parse().unwrap()));
         }
         if self.has("escapes") { unescaped(&text) } else { text.into_bytes() }
     }

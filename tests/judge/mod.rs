@@ -5,6 +5,7 @@
 //! - plain run: coracle's answer against the answer in the file;
 //! - `CORACLE_BLESS=missing|all`: asks BuildKit (`docker buildx` and whatever daemon
 //!   `DOCKER_HOST` names), and writes its answer into the file first;
+//! - `CORACLE_BLESS=ask`: asks BuildKit now and writes nothing;
 //! - `CORACLE_SOAK=1`: every case; without it those that are not marked `soak:`.
 
 mod buildkit;
@@ -20,12 +21,12 @@ use libtest_mimic::Trial;
 use self::case::Case;
 use self::picture::Picture;
 use crate::support::base;
-use crate::support::{Bench, User, caught, switch};
+use crate::support::{Bench, User, caught, plain, switch};
 
 /// One test for each case: `judge::language/NAME`.
 pub fn trials() -> Vec<Trial> {
     let soak = switch("CORACLE_SOAK").is_some();
-    let mut trials = Vec::new();
+    let mut trials = if soak { vec![plain("judge::defended", report)] } else { Vec::new() };
     for path in corpus() {
         let case = Case::read(&path);
         if soak || !case.is("soak") {
@@ -34,6 +35,19 @@ pub fn trials() -> Vec<Trial> {
         }
     }
     trials
+}
+
+/// Lines of the result file of `make soak`.
+#[expect(clippy::print_stderr, reason = "libtest-mimic shows nothing that a passed test has to say")]
+fn report() -> Result<(), String> {
+    let cases: Vec<Case> = corpus().iter().map(|path| Case::read(path)).collect();
+    eprintln!("judge: {} Dockerfiles compared with BuildKit's answers", cases.len());
+    for case in &cases {
+        for (place, reason) in &case.differs {
+            eprintln!("judge: defended: {}: {place}: {reason}", case.name);
+        }
+    }
+    Ok(())
 }
 
 /// The corpus lies beside the sources; a copy of the test program elsewhere has none.
@@ -66,10 +80,13 @@ fn judge(case: &Case) {
 /// What BuildKit says: as the file has it, or asked for now.
 fn golden(case: &Case, bench: &mut Bench, words: &case::Words) -> Picture {
     let bless = switch("CORACLE_BLESS").unwrap_or_default();
-    if bless == "all" || bless == "missing" && case.golden.is_none() {
+    let writes = bless == "all" || bless == "missing" && case.golden.is_none();
+    if writes || bless == "ask" {
         let mut theirs = buildkit::answer(case, bench);
         theirs.replace(&words.host, "REGISTRY");
-        case.write_golden(&theirs);
+        if writes {
+            case.write_golden(&theirs);
+        }
         return theirs;
     }
     case.golden.clone().expect("no answer of BuildKit's in the case: run it with CORACLE_BLESS=missing")

@@ -3,8 +3,8 @@
 //!
 //! What it does depends on a seed and on the tree, so it is the same wherever
 //! the tree is. What two kinds of storage are known to answer differently
-//! (README, "Limits") it leaves out: writing to setuid files, rename(2) of
-//! directories of the base, and of a file of the base with several names:
+//! (README, "Limits") it leaves out: writing to files that are setuid or have
+//! capabilities, rename(2) of directories of the base, and of a file of the base with several names:
 //! renaming one, touching it under two of them, and removing the touched one.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -96,6 +96,8 @@ struct History {
     time: i64,
     /// Files of the base with several names: path → its first name.
     groups: BTreeMap<PathBuf, PathBuf>,
+    /// Their names as they were.
+    base: BTreeSet<PathBuf>,
     /// Of those groups that were touched, the names that are one file with the
     /// name that was.
     touched: BTreeMap<PathBuf, BTreeSet<PathBuf>>,
@@ -126,8 +128,9 @@ impl History {
             let first = names.first().cloned().unwrap_or_default();
             groups.extend(names.into_iter().map(|name| (name, first.clone())));
         }
+        let base = groups.keys().cloned().collect();
         let (touched, made) = (BTreeMap::new(), BTreeSet::new());
-        Ok(Self { random: seed, time: 0, groups, touched, made, said: String::new() })
+        Ok(Self { random: seed, time: 0, groups, base, touched, made, said: String::new() })
     }
 
     fn below(&mut self, most: usize) -> usize {
@@ -219,14 +222,15 @@ impl History {
         self.set_times(path)
     }
 
-    /// Writes to a regular file, which is not setuid or setgid.
+    /// Writes to a regular file, which is not setuid or setgid and has no
+    /// capability.
     fn in_place(
         &mut self,
         path: &Path,
         work: impl FnOnce(&mut Self, &Path) -> io::Result<()>,
     ) -> io::Result<()> {
         let stat = fs::symlink_metadata(path)?;
-        if !stat.is_file() || stat.mode() & 0o6000 != 0 {
+        if !stat.is_file() || stat.mode() & 0o6000 != 0 || attributes(path)?.contains(CAPABILITY) {
             return Ok(());
         }
         self.touch(path, |history, path| {
@@ -311,7 +315,11 @@ impl History {
             return Ok(());
         };
         self.said = format!("{} of {}", self.said, from.display());
-        fs::rename(&from, &to)?;
+        let renamed = fs::rename(&from, &to);
+        // A rename that overlayfs refuses may have moved the times all the same.
+        self.set_parent_time(&from)?;
+        self.set_parent_time(&to)?;
+        renamed?;
         let moved = |path: &PathBuf| match path.strip_prefix(&from) {
             Ok(below) => to.join(below).components().collect(),
             Err(_) => path.clone(),
@@ -321,8 +329,7 @@ impl History {
         for names in self.touched.values_mut() {
             *names = names.iter().map(moved).collect();
         }
-        self.set_parent_time(&from)?;
-        self.set_parent_time(&to)
+        Ok(())
     }
 
     fn make_directory(&mut self, path: &Path) -> io::Result<()> {
@@ -379,8 +386,10 @@ impl History {
     /// Whether what was done to a file of the base would go with this name,
     /// while its other names stay: on overlayfs nobody else knows of it.
     fn is_last_touched(&self, path: &Path) -> bool {
-        let all_below = |names: &BTreeSet<PathBuf>| names.iter().all(|name| name.starts_with(path));
-        self.touched.values().any(|names| !names.is_empty() && all_below(names))
+        self.touched.values().any(|names| {
+            let mut old = names.iter().filter(|name| self.base.contains(*name)).peekable();
+            old.peek().is_some() && old.all(|name| name.starts_with(path))
+        })
     }
 
     /// Whatever had this name, and names below it, has it no longer.

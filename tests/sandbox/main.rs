@@ -15,6 +15,7 @@
 mod expected;
 mod history;
 mod rootfs;
+mod scan;
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -26,6 +27,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use coracle::metadata::Key;
 use coracle::sandbox::{
     self, Entered, Error, Exit, MountSpec, OutputStream, Protections, Root, RunSpec, Rung, Sandbox, Wish,
 };
@@ -51,16 +53,23 @@ fn main() -> ExitCode {
         print!("{}", history::perform(seed.into(), operations).expect("`/w` can be read"));
         return ExitCode::SUCCESS;
     }
-    let on_mounts = arguments.get(1).is_some_and(|argument| argument == ON_MOUNTS);
-    let rest = arguments.iter().enumerate().filter(|(place, _)| !(on_mounts && *place == 1));
+    if let [_, mark, entries, directory] = &arguments[..]
+        && mark == SCAN
+    {
+        let entries = entries.to_str().and_then(|text| text.parse().ok()).expect("a number");
+        println!("{}", scan::perform(entries, Path::new(directory)).expect("the directory is ours"));
+        return ExitCode::SUCCESS;
+    }
+    let again = arguments.get(1).and_then(|argument| {
+        [(ON_MOUNTS, Rung::Mounts), (ON_SINGLE, Rung::Single)].into_iter().find(|(name, _)| argument == name)
+    });
+    let rest = arguments.iter().enumerate().filter(|(place, _)| !(again.is_some() && *place == 1));
     let options = Arguments::from_iter(rest.map(|(_, argument)| argument.clone()));
     let state = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).or_else(|_| tempfile::tempdir());
     let state = state.expect("a temporary directory can be made");
-    for rung in [Rung::Single, Rung::Virtual] {
-        let wish = Wish { isolation: Some(rung), storage: None, state_dir: state.path().to_owned() };
-        assert!(matches!(sandbox::enter(&wish), Err(Error::NotBuilt(_))), "{rung}");
-    }
-    let isolation = on_mounts.then_some(Rung::Mounts);
+    let wish = Wish { isolation: Some(Rung::Virtual), storage: None, state_dir: state.path().to_owned() };
+    assert!(matches!(sandbox::enter(&wish), Err(Error::NotBuilt(_))));
+    let isolation = again.map(|(_, rung)| rung);
     let wish = Wish { isolation, storage: None, state_dir: state.path().to_owned() };
     let started = Instant::now();
     let entered = sandbox::enter(&wish).expect("the state directory is usable");
@@ -77,12 +86,18 @@ fn main() -> ExitCode {
 /// Runs every case once more on the rung `mounts`.
 const ON_MOUNTS: &str = "--on-mounts";
 
+/// And on the rung `single`.
+const ON_SINGLE: &str = "--on-single";
+
 /// Makes this program a builder that only ends in some way, so that its first
 /// process can be watched from outside.
 const AS_BUILDER: &str = "--as-builder";
 
 /// Makes this program one that changes files, inside a RUN.
 const HISTORY: &str = "--history";
+
+/// Makes this program one that looks for changes in a tree, and nothing else.
+const SCAN: &str = "--scan";
 
 fn be_a_builder(how: &str, state: &Path) -> ExitCode {
     let wish = Wish { isolation: Some(Rung::Namespaces), storage: None, state_dir: state.to_owned() };
@@ -97,8 +112,9 @@ fn be_a_builder(how: &str, state: &Path) -> ExitCode {
 }
 
 fn trial(name: &str, case: Case, bench: &Arc<Bench>) -> Trial {
-    let missing = !matches!(bench.entered.rung, Rung::Namespaces | Rung::Mounts) || bench.busybox.is_none();
-    let missing = missing || (bench.entered.rung == Rung::Mounts && NAMESPACES_ONLY.contains(&name));
+    let rungs = [Rung::Namespaces, Rung::Mounts, Rung::Single];
+    let missing = !rungs.contains(&bench.entered.rung) || bench.busybox.is_none();
+    let missing = missing || (bench.entered.rung != Rung::Namespaces && NAMESPACES_ONLY.contains(&name));
     let bench = Arc::clone(bench);
     let run = move || -> Result<(), Failed> {
         case(&bench);
@@ -109,7 +125,8 @@ fn trial(name: &str, case: Case, bench: &Arc<Bench>) -> Trial {
 }
 
 /// About entering a namespace, or about this list.
-const NAMESPACES_ONLY: [&str; 3] = ["passes_on_mounts_too", "ends_as_the_builder_ends", "costs_little"];
+const NAMESPACES_ONLY: [&str; 4] =
+    ["passes_on_mounts_too", "passes_on_single_too", "ends_as_the_builder_ends", "costs_little"];
 
 type Case = fn(&Bench);
 
@@ -130,12 +147,14 @@ const CASES: &[(&str, Case)] = &[
     ("stacks_many_lowers", stacks_many_lowers),
     ("runs_side_by_side", runs_side_by_side),
     ("packs_what_histories_did", rootfs::packs_what_histories_did),
+    ("scans_in_little_memory", scan::scans_in_little_memory),
     ("rejoins_what_overlay_takes_apart", rootfs::rejoins_what_overlay_takes_apart),
     ("merges_more_layers_than_overlay_takes", rootfs::merges_more_layers_than_overlay_takes),
     ("packs_only_what_changed", rootfs::packs_only_what_changed),
     ("ends_as_the_builder_ends", ends_as_the_builder_ends),
     ("costs_little", costs_little),
     ("passes_on_mounts_too", passes_on_mounts_too),
+    ("passes_on_single_too", passes_on_single_too),
 ];
 
 /// What all cases share.
@@ -299,7 +318,7 @@ fn spec(root: &Root, script: &str) -> RunSpec {
         network_none: false,
         scripts: Vec::new(),
         ulimits: Vec::new(),
-        record_key: None,
+        record_key: Some(Key::from_bytes([7; 32])),
         protections: Protections::default(),
     }
 }
@@ -354,16 +373,20 @@ fn gives_docker_capabilities_and_no_more(bench: &Bench) {
     const DOCKER: &str = "00000000a80425fb";
     let root = bench.overlay();
     let script = "grep -E '^(Cap|NoNewPrivs|Seccomp:)' /proc/self/status";
+    // Where users are emulated a user has the rights of root's one id, and setuid
+    // programs must not be real.
+    let one_id = bench.entered.rung == Rung::Single;
     let expected = |effective: &str| {
         format!(
             "CapInh:\t{0}\nCapPrm:\t{effective}\nCapEff:\t{effective}\nCapBnd:\t{DOCKER}\nCapAmb:\t{0}\n\
-             NoNewPrivs:\t0\nSeccomp:\t2\n",
-            "0000000000000000"
+             NoNewPrivs:\t{1}\nSeccomp:\t2\n",
+            "0000000000000000",
+            u8::from(one_id),
         )
     };
     bench.shell(&root, script).is(&expected(DOCKER));
     let user = RunSpec { uid: 1000, gid: 1000, ..spec(&root.root, script) };
-    bench.run(&user).is(&expected("0000000000000000"));
+    bench.run(&user).is(&expected(if one_id { DOCKER } else { "0000000000000000" }));
 }
 
 fn shows_only_the_root(bench: &Bench) {
@@ -401,8 +424,10 @@ fn becomes_the_user(bench: &Bench) {
             "id -u; id -g; id -G; touch /tmp/mine; stat -c '%u:%g' /tmp/mine; touch /etc/mine || echo no";
         let spec = RunSpec { uid: 1000, gid: 1001, groups: vec![7, 1001], ..spec(&root.root, script) };
         bench.run(&spec).is("1000\n1001\n1001 7\n1000:1001\nno\n");
-        let file = fs::metadata(root.written.join("tmp/mine")).unwrap();
-        assert_eq!((file.uid(), file.gid()), (1000, 1001), "owners are real");
+        if bench.entered.rung != Rung::Single {
+            let file = fs::metadata(root.written.join("tmp/mine")).unwrap();
+            assert_eq!((file.uid(), file.gid()), (1000, 1001), "owners are real");
+        }
         bench.shell(&root, "chown 42:43 /tmp/mine && stat -c %u:%g /tmp/mine").is("42:43\n");
     }
 }
@@ -536,18 +561,25 @@ fn cuts_the_network(bench: &Bench) {
 fn refuses_what_docker_refuses(bench: &Bench) {
     let root = bench.overlay();
     bench.shell(&root, "sync && echo synced").is("synced\n");
+    let nodes = [
+        // Real root makes the node, and cannot open it: 1:3 is harmless elsewhere.
+        "mknod /tmp/node c 1 3 && cat /tmp/node",
+        "mknod /dev/node c 1 3 && cat /dev/node",
+        "mknod /dev/shm/node c 1 3 && cat /dev/shm/node",
+    ];
+    // There a node is an empty file that the layer shows as a node.
+    let nodes = if bench.entered.rung == Rung::Single { &[][..] } else { &nodes };
     for command in [
         "unshare -U true",
         "unshare -m true",
         "mount -t tmpfs none /tmp",
         "umount /proc",
         "mount -o remount,rw /sys",
-        // Real root makes the node, and cannot open it: 1:3 is harmless elsewhere.
-        "mknod /tmp/node c 1 3 && cat /tmp/node",
-        "mknod /dev/node c 1 3 && cat /dev/node",
-        "mknod /dev/shm/node c 1 3 && cat /dev/shm/node",
         "hostname other",
-    ] {
+    ]
+    .iter()
+    .chain(nodes)
+    {
         bench.shell(&root, command).fails();
     }
 }
@@ -701,8 +733,17 @@ fn costs_little(bench: &Bench) {
 /// The builder of `namespaces` is root of its user namespace, which is all that
 /// `mounts` asks for.
 fn passes_on_mounts_too(_: &Bench) {
+    pass_again(ON_MOUNTS, "mounts");
+}
+
+/// It could give up all but one of its ids as well.
+fn passes_on_single_too(_: &Bench) {
+    pass_again(ON_SINGLE, "single");
+}
+
+fn pass_again(how: &str, rung: &str) {
     let program = std::env::current_exe().unwrap();
-    let run = std::process::Command::new(program).args([ON_MOUNTS, "--quiet"]).output().unwrap();
+    let run = std::process::Command::new(program).args([how, "--quiet"]).output().unwrap();
     let said = String::from_utf8_lossy(&run.stderr) + String::from_utf8_lossy(&run.stdout);
-    assert!(run.status.success() && said.contains("entered `mounts`"), "{said}");
+    assert!(run.status.success() && said.contains(&format!("entered `{rung}`")), "{said}");
 }

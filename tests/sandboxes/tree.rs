@@ -8,8 +8,14 @@ use tar::EntryType;
 use crate::support::image::{Entry, Image};
 
 /// An image path by path: what must be equal always, and what must be where the
-/// steps are repeatable.
-pub struct Tree(BTreeMap<String, (String, String)>);
+/// steps are repeatable; and the same of each layer.
+pub struct Tree {
+    merged: Paths,
+    layers: Vec<Paths>,
+    config: String,
+}
+
+type Paths = BTreeMap<String, (String, String)>;
 
 impl Tree {
     /// Of an image.
@@ -32,23 +38,43 @@ impl Tree {
             });
             lines.insert(path.clone(), (structure(file, names), content(file)));
         }
-        Self(lines)
+        let layer = |layer: &Vec<Entry>| -> Paths {
+            let line = |entry: &Entry| (entry.path.clone(), (structure(entry, None), content(entry)));
+            layer.iter().map(line).collect()
+        };
+        let layers = image.layers.iter().map(layer).collect();
+        Self { merged: lines, layers, config: image.config.to_string() }
     }
 
-    /// Every path that differs, with both sides; in content and times only if `repeatable`.
+    /// Every path that differs, with both sides; in content and times, in layers and
+    /// in the config only if `repeatable`.
     pub fn differences(&self, other: &Self, repeatable: bool) -> Vec<String> {
-        let paths = self.0.keys().chain(other.0.keys().filter(|path| !self.0.contains_key(*path)));
-        let side = |tree: &Self, path: &str| match tree.0.get(path) {
-            Some((structure, content)) if repeatable => format!("{structure} {content}"),
-            Some((structure, _)) => structure.clone(),
-            None => "missing".to_owned(),
-        };
-        paths
-            .map(|path| (path, side(self, path), side(other, path)))
-            .filter(|(_, ours, theirs)| ours != theirs)
-            .map(|(path, ours, theirs)| format!("/{path}: {ours} | {theirs}"))
-            .collect()
+        let mut found = differences(&self.merged, &other.merged, repeatable, "");
+        if repeatable {
+            let pairs = self.layers.iter().zip(&other.layers).enumerate();
+            found.extend(pairs.flat_map(|(number, (ours, theirs))| {
+                differences(ours, theirs, true, &format!("layer {number}: "))
+            }));
+            if self.config != other.config {
+                found.push(format!("config: {} | {}", self.config, other.config));
+            }
+        }
+        found
     }
+}
+
+fn differences(ours: &Paths, theirs: &Paths, repeatable: bool, place: &str) -> Vec<String> {
+    let paths = ours.keys().chain(theirs.keys().filter(|path| !ours.contains_key(*path)));
+    let side = |paths: &Paths, path: &str| match paths.get(path) {
+        Some((structure, content)) if repeatable => format!("{structure} {content}"),
+        Some((structure, _)) => structure.clone(),
+        None => "missing".to_owned(),
+    };
+    paths
+        .map(|path| (path, side(ours, path), side(theirs, path)))
+        .filter(|(_, ours, theirs)| ours != theirs)
+        .map(|(path, ours, theirs)| format!("{place}/{path}: {ours} | {theirs}"))
+        .collect()
 }
 
 fn structure(entry: &Entry, group: Option<String>) -> String {

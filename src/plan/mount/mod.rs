@@ -25,9 +25,8 @@ pub(super) fn from_name(word: &Word) -> Option<FromName> {
         let mut fields = fields.iter().filter_map(|field| field.split_once('='));
         fields.rfind(|(key, _)| key.eq_ignore_ascii_case(wanted)).map(|(_, value)| value)
     };
-    let reads =
-        !matches!(value("type").map(str::to_ascii_lowercase).as_deref(), Some("tmpfs" | "secret" | "ssh"));
-    let name = value("from").filter(|name| reads && !name.is_empty())?;
+    // BuildKit wants the source to be there whatever the type is.
+    let name = value("from").filter(|name| !name.is_empty())?;
     Some(FromName { name: name.to_owned(), span: word.span, by_number: false })
 }
 
