@@ -1,6 +1,8 @@
 //! The isolation ladder in the sandboxes of real CI systems: which rung is
 //! taken, what a RUN finds there, and that it finds nothing else.
 
+use std::time::{Duration, Instant};
+
 use libtest_mimic::Trial;
 use tar::EntryType;
 
@@ -20,6 +22,9 @@ pub fn trials() -> Vec<Trial> {
         in_containers("ladder::nothing_outlives_a_run", nothing_outlives_a_run),
         in_containers("ladder::a_fork_bomb_ends", a_fork_bomb_ends),
         in_containers("ladder::without_landlock_the_log_says_so", without_landlock_the_log_says_so),
+        in_containers("ladder::a_full_tmpfs_ends_the_run", a_full_tmpfs_ends_the_run),
+        in_containers("ladder::devices_of_a_run_look_like_devices", devices_of_a_run_look_like_devices),
+        in_containers("ladder::a_run_has_terminals", a_run_has_terminals),
     ]
 }
 
@@ -67,8 +72,8 @@ fn docker_default_is_a_chroot(mut bench: Bench) {
     }
 }
 
-const FOUND: [(&str, &str); 22] = [
-    ("self", "grep -q '^Name:.*grep' /proc/self/status"),
+const FOUND: [(&str, &str); 32] = [
+    ("self", "grep -Eq '^Name:.*(grep|exe)' /proc/self/status"),
     ("exe", "test -x \"$(readlink -f /proc/self/exe)\""),
     ("cwd", "cd /tmp && test \"$(readlink /proc/self/cwd)\" = /tmp"),
     ("root", "test -f /proc/self/root/etc/hosts"),
@@ -90,6 +95,25 @@ const FOUND: [(&str, &str); 22] = [
     ("chroot to here", "test -d /"),
     ("sync", "sync"),
     ("relative", "cd /proc && grep -q MemTotal meminfo && grep -q Name: self/status"),
+    ("going there", "cd /proc/self/fd && ls | grep '^1$' && cd /proc/self && grep -q ^Name: status"),
+    ("back out", "cd /tmp && cd /proc/self/cwd && test \"$(pwd -P)\" = /tmp"),
+    ("running oneself", "/proc/self/exe 2>&1 | grep -q '^exe: applet not found'"),
+    (
+        "new file through a link",
+        "cd /tmp && echo x > /proc/self/cwd/new && test \"$(cat /tmp/new)\" = x && rm new",
+    ),
+    (
+        "mode through a descriptor",
+        "echo x > /tmp/f; chmod 640 /proc/self/fd/3 3</tmp/f; test $(stat -c %a /tmp/f) = 640",
+    ),
+    (
+        "owner through a descriptor",
+        "echo x > /tmp/f; chown 5:6 /proc/self/fd/3 3</tmp/f; test $(stat -c %u:%g /tmp/f) = 5:6; rm /tmp/f",
+    ),
+    ("file system", "stat -f /proc/self >/dev/null && test \"$(stat -f -c %t /proc)\" = 9fa0"),
+    ("ps", "ps > /tmp/ps; cat /tmp/ps; grep -q 'ps$' /tmp/ps; rm /tmp/ps"),
+    ("multiplexer", "test -c /dev/ptmx && ls /dev/pts | grep -q ptmx"),
+    ("no terminal", "! sh -c 'echo x > /dev/tty'"),
 ];
 
 fn a_run_finds_proc_and_devices(mut bench: Bench) {
@@ -176,7 +200,58 @@ fn nothing_outlives_a_run(mut bench: Bench) {
 fn a_fork_bomb_ends(mut bench: Bench) {
     bench.dockerfile("FROM BASE\nRUN bomb() { bomb & bomb & sleep 100; }; bomb\n");
     let run = DOCKER_DEFAULT.build(&bench, &["-t", "bomb"]);
-    assert_eq!(run.code, Some(3), "{}", run.stderr);
+    run.assert_fails(3, "more than 4096 processes at once");
+}
+
+/// The kernel of a real one would say ENOSPC to each write.
+fn a_full_tmpfs_ends_the_run(mut bench: Bench) {
+    bench.dockerfile(
+        "FROM BASE\nRUN --mount=type=tmpfs,target=/t,size=1m dd if=/dev/zero of=/t/hole bs=1 count=0 seek=1g && \
+         dd if=/dev/zero of=/t/file bs=1k count=900 && sleep 1\n\
+         RUN --mount=type=tmpfs,target=/t,size=1m dd if=/dev/zero of=/t/file bs=1k count=3000 && sleep 100\n",
+    );
+    let started = Instant::now();
+    let run = DOCKER_DEFAULT.build(&bench, &["-t", "full"]);
+    run.assert_fails(3, "the tmpfs `/t` held");
+    assert!(started.elapsed() < Duration::from_secs(60), "it took {:?}", started.elapsed());
+    assert!(run.stderr.contains("Dockerfile:4"), "the first RUN is within its size:\n{}", run.stderr);
+}
+
+const DEVICES: [(&str, &str); 6] = [
+    ("mknod", "mknod /node c 1 3 && mknod -m 600 /disk b 8 1"),
+    ("stat", "test \"$(stat -c '%F %t %T' /node)\" = 'character special file 1 3' && test -b /disk"),
+    ("copy", "cp -a /node /copy && test -c /copy"),
+    ("known ones open", "echo x > /node && test \"$(cat /node | wc -c)\" = 0"),
+    ("others do not", "! head -c 1 /disk"),
+    ("whiteouts are refused", "! mknod /white c 0 0"),
+];
+
+fn devices_of_a_run_look_like_devices(mut bench: Bench) {
+    bench.dockerfile(&format!("# syntax=docker/dockerfile:1\nFROM BASE\n{}", checks(&DEVICES)));
+    let (image, said) = build(&DOCKER_DEFAULT, &bench, &["-t", "devices"], "chroot");
+    assert_all_pass(&said, DEVICES.len());
+    for (name, kind, device) in [
+        ("node", EntryType::Char, (1, 3)),
+        ("copy", EntryType::Char, (1, 3)),
+        ("disk", EntryType::Block, (8, 1)),
+    ] {
+        let entry = image.entry(name);
+        assert_eq!((entry.kind, entry.device), (kind, Some(device)), "{name}");
+    }
+}
+
+/// No program of the base unlocks a terminal: what can be told without is told.
+const TERMINALS: [(&str, &str); 4] = [
+    ("made", "exec 3<>/dev/ptmx; ls -l /dev/pts | grep '^c.* 136, '"),
+    ("closed", "test \"$(ls /dev/pts)\" = ptmx"),
+    ("locked", "exec 3<>/dev/ptmx; for t in /dev/pts/[0-9]*; do cat $t; done 2>&1 | grep -q 'I/O error'"),
+    ("others", "for n in 0 1 2 3; do test ! -e /dev/pts/$n || exit 1; done"),
+];
+
+fn a_run_has_terminals(mut bench: Bench) {
+    bench.dockerfile(&format!("# syntax=docker/dockerfile:1\nFROM BASE\n{}", checks(&TERMINALS)));
+    let (_, said) = build(&DOCKER_DEFAULT, &bench, &["-t", "terminals"], "chroot");
+    assert_all_pass(&said, TERMINALS.len());
 }
 
 /// It still builds, and says loudly what is not protected; with Landlock it says

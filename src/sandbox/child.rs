@@ -21,11 +21,13 @@ use nix::sys::stat::{Mode, umask};
 use nix::unistd::{self, Gid, Uid};
 use rustix::fs::FileType;
 
+use super::devices::Proc;
 use super::limit::Ulimit;
 use super::message::{Failure, FailureKind, Message, send};
 use super::mounts::{self, INERT, open_path};
 use super::protections::{Protection, Protections};
 use super::spec::{MountSpec, Root, RunSpec};
+use super::supervisor::{self, Heard};
 use super::target::{Rooted, Stub, Want, file_type};
 use super::{copy, devices, filter, overlay, raw, single, sys};
 
@@ -50,20 +52,18 @@ pub(super) const CAPABILITIES: [Capability; 14] = [
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Becomes the program of `spec`, or tells `channel` why not. `lifeline` is at
-/// its end once the stub is gone. With a `handover` owners and users are kept
-/// by a supervisor, which gets the listener over it.
+/// its end once the stub is gone; the listener of the supervisor goes over
+/// `handover`. With `one_id` owners and users are kept by the supervisor.
 pub(super) fn become_program(
     spec: &RunSpec,
     mut channel: UnixStream,
     lifeline: &PipeReader,
-    handover: Option<UnixStream>,
+    handover: UnixStream,
+    one_id: bool,
 ) -> ! {
-    let failure = match prepare(spec, lifeline, handover.is_some()) {
+    let failure = match prepare(spec, lifeline, handover, one_id) {
         Ok(stubs) => match send(&mut channel, &Message::Stubs(stubs)) {
-            Ok(()) => match handover.as_ref().map_or(Ok(()), single::hand_over) {
-                Ok(()) => execute(spec),
-                Err(failure) => failure,
-            },
+            Ok(()) => execute(spec),
             Err(error) => Failure::new("report to", "the builder", &error),
         },
         Err(failure) => failure,
@@ -73,8 +73,13 @@ pub(super) fn become_program(
     sys::exit_now(125)
 }
 
-fn prepare(spec: &RunSpec, lifeline: &PipeReader, one_id: bool) -> Result<Vec<Stub>, Failure> {
-    let (root, stubs) = build_root(spec)?;
+fn prepare(
+    spec: &RunSpec,
+    lifeline: &PipeReader,
+    handover: UnixStream,
+    one_id: bool,
+) -> Result<Vec<Stub>, Failure> {
+    let (root, stubs, proc) = build_root(spec)?;
     move_into(&root, spec.protections).map_err(|error| Failure::new("change the root to", "/", &error))?;
     drop(root);
     set_surroundings(spec)?;
@@ -82,22 +87,23 @@ fn prepare(spec: &RunSpec, lifeline: &PipeReader, one_id: bool) -> Result<Vec<St
     unistd::chdir(&spec.cwd)
         .map_err(|errno| Failure::new("change to directory", &spec.cwd, &errno.into()))?;
     if one_id {
-        single::take_rights(spec)?
+        single::take_rights(spec, &handover, proc)?;
     } else {
-        take_rights(spec)?
+        take_rights(spec, &handover, proc)?;
     }
+    drop(handover);
     detach(lifeline, spec.protections).map_err(|error| Failure::new("detach", "the process", &error))?;
     Ok(stubs)
 }
 
 /// Everything mounted, seen from the old root.
-fn build_root(spec: &RunSpec) -> Result<(OwnedFd, Vec<Stub>), Failure> {
+fn build_root(spec: &RunSpec) -> Result<(OwnedFd, Vec<Stub>, Proc), Failure> {
     mounts::make_private().map_err(|error| Failure::new("make private", "/", &error))?;
     let bench = Bench::mount_root(&spec.root, spec.protections)?;
     let mut rooted = Rooted::open(&bench.place)
         .map_err(|error| Failure::new("open the root", &bench.place, &error))?
         .under(spec.protections);
-    devices::mount_all(&mut rooted, &spec.scripts)?;
+    let proc = devices::mount_all(&mut rooted, &spec.scripts)?;
     for (target, fd) in bench.etc(spec)? {
         bind_file(&mut rooted, Path::new(target), &fd)
             .map_err(|error| Failure::new("mount", target, &error))?;
@@ -106,7 +112,8 @@ fn build_root(spec: &RunSpec) -> Result<(OwnedFd, Vec<Stub>), Failure> {
         let target = target_of(mount);
         mount_one(&mut rooted, mount, secret).map_err(|error| Failure::new("mount", target, &error))?;
     }
-    Ok(rooted.into_stubs())
+    let (root, stubs) = rooted.into_stubs();
+    Ok((root, stubs, proc))
 }
 
 /// A tmpfs for files that must lie nowhere: it is mounted where the root comes
@@ -370,11 +377,12 @@ fn limit_resources() -> io::Result<()> {
 /// From all rights in the namespace to those of the user in Docker. The
 /// filters go first, while CAP_SYS_ADMIN is there: without no_new_privs, so
 /// that `sudo` works in a RUN.
-fn take_rights(spec: &RunSpec) -> Result<(), Failure> {
+fn take_rights(spec: &RunSpec, handover: &UnixStream, proc: Proc) -> Result<(), Failure> {
     confine(spec, None).map_err(|error| Failure::new("confine", "the process", &error))?;
     if spec.protections.keep(Protection::Seccomp) {
         filter::install().map_err(|error| Failure::new("install", "the seccomp filter", &error))?;
     }
+    hand_over(spec, handover, proc, false)?;
     if !spec.protections.keep(Protection::Capabilities) {
         return set_ids(spec).map_err(|error| Failure::new("become", "the user", &error));
     }
@@ -406,6 +414,14 @@ pub(super) fn confine(spec: &RunSpec, root: Option<BorrowedFd<'_>>) -> io::Resul
     let Ok(version) = sys::landlock_version() else { return Ok(()) };
     let root = root.filter(|_| spec.protections.keep(Protection::Files));
     raw::confine(root, spec.protections.keep(Protection::Scopes), version)
+}
+
+/// From here on the calls of this process are supervised.
+pub(super) fn hand_over(spec: &RunSpec, to: &UnixStream, proc: Proc, one_id: bool) -> Result<(), Failure> {
+    let heard = if proc == Proc::Served { Heard::Paths } else { Heard::Devices };
+    open_path(Path::new("/"))
+        .and_then(|root| supervisor::give(to, root.as_fd(), heard, spec.protections, one_id))
+        .map_err(|error| Failure::new("hand over", "the listener", &error))
 }
 
 pub(super) fn set_ids(spec: &RunSpec) -> io::Result<()> {

@@ -13,11 +13,14 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
 use std::path::Path;
 
 use nix::mount::{MntFlags, MsFlags, umount2};
+use nix::sys::wait::{WaitStatus, waitpid};
 use rustix::fs::FileType;
 
 use super::message::Failure;
 use super::mounts::{self, INERT, link, open_path};
 use super::protections::Protection;
+use super::supervisor;
+use super::sys::{self, Side};
 use super::target::{Rooted, Want, file_type};
 
 /// What Docker hides: it tells of the host, or is dangerous.
@@ -50,23 +53,46 @@ const LINKS: [(&str, &str); 6] = [
 ];
 
 /// Mounts all three, with `scripts` below /dev/pipes.
-pub(super) fn mount_all(rooted: &mut Rooted, scripts: &[(String, Vec<u8>)]) -> Result<(), Failure> {
-    mount_proc(rooted).map_err(|error| Failure::new("mount", "/proc", &error))?;
+pub(super) fn mount_all(rooted: &mut Rooted, scripts: &[(String, Vec<u8>)]) -> Result<Proc, Failure> {
+    let proc = mount_proc(rooted).map_err(|error| Failure::new("mount", "/proc", &error))?;
     mount_sys(rooted).map_err(|error| Failure::new("mount", "/sys", &error))?;
     hide(rooted)?;
     let dev = mount_dev(rooted).map_err(|error| Failure::new("mount", "/dev", &error))?;
-    write_scripts(&dev, scripts).map_err(|error| Failure::new("write scripts to", "/dev/pipes", &error))
+    write_scripts(&dev, scripts).map_err(|error| Failure::new("write scripts to", "/dev/pipes", &error))?;
+    Ok(proc)
+}
+
+/// Where the /proc of a RUN comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Proc {
+    /// The kernel.
+    Mounted,
+    /// The supervisor; what is mounted is room for its scratch directories.
+    Served,
 }
 
 /// A new /proc shows this pid namespace only. Where the outer one is partly
-/// masked the kernel refuses a new one (EPERM), and the outer is bound.
-fn mount_proc(rooted: &mut Rooted) -> io::Result<()> {
+/// masked the kernel refuses a new one (EPERM), and the supervisor serves it.
+/// Without a supervisor the outer one is bound, in which only `self` is right.
+fn mount_proc(rooted: &mut Rooted) -> io::Result<Proc> {
     let target = rooted.place(Path::new("/proc"), Want::Directory)?;
     match mounts::new("proc", &target, INERT, "") {
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            mounts::bind(&open_path(Path::new("/proc"))?, &target)
-        }
-        other => other,
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+        other => return other.map(|()| Proc::Mounted),
+    }
+    if is_supervised()? {
+        mounts::new("tmpfs", &target, INERT, "mode=555,size=16m")?;
+        return Ok(Proc::Served);
+    }
+    mounts::bind(&open_path(Path::new("/proc"))?, &target)?;
+    Ok(Proc::Mounted)
+}
+
+/// Tried in a child: a filter never goes away.
+fn is_supervised() -> io::Result<bool> {
+    match sys::clone_process(0)? {
+        Side::Child => sys::exit_now(i32::from(!supervisor::is_possible())),
+        Side::Parent(child) => Ok(waitpid(child, None)? == WaitStatus::Exited(child, 0)),
     }
 }
 

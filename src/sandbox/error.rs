@@ -85,12 +85,18 @@ pub enum Error {
         /// What changed, below it.
         path: PathBuf,
     },
-    /// A tmpfs that held more than it may, found after the RUN.
+    /// More processes at once than any build needs; the RUN was ended.
+    #[error("the RUN was ended: it had more than {limit} processes at once")]
+    TooManyProcesses {
+        /// As many as it may have.
+        limit: usize,
+    },
+    /// A tmpfs that held more than it may, where the kernel has none.
     #[error("the tmpfs `{target}` held {used} bytes, and its size is {size}")]
     TmpfsFull {
         /// The mount.
         target: PathBuf,
-        /// Bytes in it at the end.
+        /// Bytes in it.
         used: u64,
         /// Bytes it may hold.
         size: u64,

@@ -55,6 +55,8 @@ pub(super) enum FailureKind {
     Limit,
     NotFound,
     NotExecutable,
+    TooManyProcesses(usize),
+    TmpfsFull { used: u64, size: u64 },
 }
 
 impl Failure {
@@ -70,6 +72,8 @@ impl Failure {
         match self.kind {
             FailureKind::Prepare => Error::Prepare { action: self.action, path: self.path, source },
             FailureKind::TooManyLowers(count) => Error::TooManyLowers { count },
+            FailureKind::TooManyProcesses(limit) => Error::TooManyProcesses { limit },
+            FailureKind::TmpfsFull { used, size } => Error::TmpfsFull { target: self.path, used, size },
             FailureKind::Network => Error::NoNetworkNamespace { source },
             FailureKind::Limit => Error::Limit { limit: program(), highest: self.action, source },
             FailureKind::NotFound => Error::NotFound { program: program() },

@@ -1,5 +1,5 @@
-//! Raw system calls of the rung `chroot`: Landlock, and the listening side of
-//! a seccomp filter. Each in a function that is safe to call.
+//! Raw system calls of confinement: Landlock, and the listening side of a
+//! seccomp filter. Each in a function that is safe to call.
 
 #![expect(unsafe_code, reason = "Landlock and seccomp listeners have no safe wrapper in any crate we use")]
 
@@ -192,6 +192,23 @@ pub(super) fn wake_in_turn(listener: BorrowedFd<'_>) {
     const SYNC_WAKE_UP: libc::c_ulong = 1;
     // SAFETY: the call takes an integer.
     unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_SET_FLAGS as _, SYNC_WAKE_UP) };
+}
+
+/// Which pseudoterminal the other end of `fd` is (ioctl_tty(2), TIOCGPTN).
+pub(super) fn terminal_number(fd: BorrowedFd<'_>) -> io::Result<u32> {
+    let mut number: libc::c_uint = 0;
+    // SAFETY: the call writes one unsigned integer, which lives through it.
+    check(unsafe { libc::ioctl(fd.as_raw_fd(), libc::TIOCGPTN as _, &raw mut number) }.into())?;
+    Ok(number)
+}
+
+/// fstatfs(2), with the kernel's own bytes as the result.
+pub(super) fn statfs_bytes(fd: BorrowedFd<'_>) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; size_of::<libc::statfs>()];
+    // SAFETY: the buffer has the size of the kernel's structure, which is
+    // libc's on 64-bit architectures.
+    check(unsafe { libc::syscall(libc::SYS_fstatfs, fd.as_raw_fd(), bytes.as_mut_ptr()) })?;
+    Ok(bytes)
 }
 
 /// newfstatat(2), with the kernel's own bytes as the result.

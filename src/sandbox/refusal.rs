@@ -177,7 +177,7 @@ fn cause(attempt: Attempt, errno: i32, around: Circumstances) -> (&'static str, 
             "mount a volume at the state directory",
         ),
         (Attempt::Proc, EPERM) => {
-            ("parts of /proc are masked here", "nothing need be done: the outer /proc is bound instead")
+            ("parts of /proc are masked here", "nothing need be done: a supervisor serves /proc instead")
         }
         (Attempt::Slave | Attempt::Bind | Attempt::Overlay | Attempt::Proc, EACCES | EPERM) => (
             "AppArmor or SELinux forbids mounts in a user namespace",

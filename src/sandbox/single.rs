@@ -9,8 +9,8 @@
 //! capabilities in a namespace that holds nothing but this id, and no_new_privs.
 
 use std::fs::File;
-use std::io::{self, IoSlice};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::fs::chown;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -19,21 +19,22 @@ use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
 use nix::sys::signal::{Signal, kill};
-use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use nix::sys::uio::{RemoteIoVec, process_vm_readv};
 use nix::sys::wait::waitpid;
 use nix::unistd::{self, Pid};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 
-use super::child::{CAPABILITIES, confine, limit_capabilities};
+use super::child::{CAPABILITIES, confine, hand_over, limit_capabilities};
+use super::devices::Proc;
 use super::message::Failure;
+use super::mounts::open_path;
 use super::probe::Report;
-use super::protections::Protection;
+use super::protections::{Protection, Protections};
 use super::refusal::Attempt;
 use super::spec::RunSpec;
-use super::supervisor::{self, FIRST_SLACK, Identity};
+use super::supervisor::{self, FIRST_SLACK, Handover, Heard, Identity, Parts};
 use super::sys::{self, Side};
-use super::{chroot, filter, raw};
+use super::{filter, raw};
 use crate::metadata::{self, Key};
 
 /// What the stub of this rung is told.
@@ -44,42 +45,23 @@ fn bounding() -> u64 {
     CAPABILITIES.iter().fold(0, |bits, capability| bits | capability.bitmask())
 }
 
-/// A supervisor that waits for its listener, and the socket it comes over.
-pub(super) struct Supervision {
-    ours: UnixStream,
-    theirs: UnixStream,
+/// Child and supervisor must know the same key: before the child is made.
+pub(super) fn make_key(spec: &mut RunSpec) -> io::Result<()> {
+    if spec.record_key.is_none() {
+        spec.record_key = Some(Key::generate()?);
+    }
+    Ok(())
 }
 
-impl Supervision {
-    /// Before the child is made: both must know the same key.
-    pub(super) fn prepare(spec: &mut RunSpec) -> io::Result<Self> {
-        if spec.record_key.is_none() {
-            spec.record_key = Some(Key::generate()?);
-        }
-        let (ours, theirs) = UnixStream::pair()?;
-        Ok(Self { ours, theirs })
-    }
-
-    pub(super) fn into_childs_end(self) -> UnixStream {
-        self.theirs
-    }
-
-    /// Serves the RUN from now on; nothing if it ended before it began.
-    pub(super) fn start(self, spec: &RunSpec) -> io::Result<()> {
-        drop(self.theirs);
-        // What is made for a RUN gets the umask of the RUN, not this one too.
-        nix::sys::stat::umask(nix::sys::stat::Mode::empty());
-        let identity = Identity::of(spec, bounding())?;
-        match chroot::receive_descriptor(&self.ours)? {
-            Some(listener) => supervisor::start_identity(listener, identity),
-            None => Ok(()),
-        }
-    }
+/// What the supervisor of `spec` does.
+pub(super) fn parts(spec: &RunSpec) -> io::Result<Parts> {
+    Ok(Parts::of_single(spec, Identity::of(spec, bounding())?))
 }
 
-/// The filters, no_new_privs, Docker's capabilities, and the first credentials.
-/// Ids stay: there is no other.
-pub(super) fn take_rights(spec: &RunSpec) -> Result<(), Failure> {
+/// The filters, Docker's capabilities, no_new_privs, and the first credentials.
+/// Ids stay: there is no other. The listener is last: from then on the
+/// supervisor says what capabilities this process has.
+pub(super) fn take_rights(spec: &RunSpec, handover: &UnixStream, proc: Proc) -> Result<(), Failure> {
     confine(spec, None).map_err(|error| Failure::new("confine", "the process", &error))?;
     if spec.protections.keep(Protection::Seccomp) {
         filter::install().map_err(|error| Failure::new("install", "the seccomp filter", &error))?;
@@ -95,22 +77,8 @@ pub(super) fn take_rights(spec: &RunSpec) -> Result<(), Failure> {
             .map_err(|error| Failure::new("drop", "capabilities", &io::Error::other(error)))?;
     }
     prctl::set_no_new_privs()
-        .map_err(|errno| Failure::new("set no_new_privs for", "the process", &errno.into()))
-}
-
-/// Installs the supervised filter and sends its listener away. From here on
-/// calls wait for their answers.
-pub(super) fn hand_over(handover: &UnixStream) -> Result<(), Failure> {
-    let failed = |error: io::Error| Failure::new("hand over", "the listener", &error);
-    let listener = supervisor::install_identity().map_err(failed)?;
-    send_descriptor(handover, &listener).map_err(failed)
-}
-
-fn send_descriptor(channel: &UnixStream, descriptor: &OwnedFd) -> io::Result<()> {
-    let descriptors = [descriptor.as_raw_fd()];
-    let rights = [ControlMessage::ScmRights(&descriptors)];
-    sendmsg::<()>(channel.as_raw_fd(), &[IoSlice::new(b"l")], &rights, MsgFlags::empty(), None)?;
-    Ok(())
+        .map_err(|errno| Failure::new("set no_new_privs for", "the process", &errno.into()))?;
+    hand_over(spec, handover, proc, true)
 }
 
 /// Gives a file away, by its record where the id does not exist.
@@ -168,18 +136,17 @@ fn be_supervised(channel: &UnixStream) -> i32 {
     if let Err(errno) = prctl::set_no_new_privs().and_then(|()| prctl::set_timerslack(FIRST_SLACK)) {
         return errno as i32;
     }
-    let listener = match supervisor::install_identity() {
-        Ok(listener) => listener,
-        Err(error) => return code(&error),
-    };
-    match send_descriptor(channel, &listener) {
+    let given = open_path(Path::new("/")).and_then(|root| {
+        supervisor::give(channel, root.as_fd(), Heard::Devices, Protections::default(), true)
+    });
+    match given {
         Ok(()) => i32::from(i64::from(unistd::getuid().as_raw()) != ANSWER),
         Err(error) => code(&error),
     }
 }
 
 fn try_child(channel: &UnixStream, child: Pid, report: &mut Report) -> io::Result<()> {
-    let Some(listener) = chroot::receive_descriptor(channel)? else {
+    let Some(Handover { listener, .. }) = supervisor::take(channel)? else {
         let errno = match waitpid(child, None)? {
             nix::sys::wait::WaitStatus::Exited(_, code) => code,
             _ => libc::EIO,

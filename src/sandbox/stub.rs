@@ -18,11 +18,13 @@ use nix::sys::wait::WaitStatus;
 use nix::unistd::{self, Pid};
 
 use super::child::become_program;
+use super::chroot::Limits;
 use super::message::{Failure, FailureKind, Message, Order, receive, send};
 use super::probe::RUN_NAMESPACES;
 use super::protections::{Protection, Protections};
 use super::spec::{Exit, RunSpec};
 use super::supervise::Signals;
+use super::supervisor::{self, Parts};
 use super::sys::{self, Side};
 use super::{chroot, single};
 
@@ -36,7 +38,7 @@ pub(super) const MARKER: &str = "--coracle-run-stub";
 pub fn stub(arguments: &[OsString]) -> Option<u8> {
     match arguments {
         [name, marker] if name == NAME && marker == MARKER => Some(carry(carry_order)),
-        [name, marker] if name == NAME && marker == single::MARKER => Some(carry(carry_with_identity)),
+        [name, marker] if name == NAME && marker == single::MARKER => Some(carry(carry_single)),
         [name, marker] if name == NAME && marker == chroot::MARKER => Some(carry(chroot::carry_order)),
         _ => None,
     }
@@ -53,64 +55,72 @@ fn carry(order: fn(&mut UnixStream) -> Result<Exit, Failure>) -> u8 {
 }
 
 fn carry_order(channel: &mut UnixStream) -> Result<Exit, Failure> {
-    carry_namespaces(channel, |_| Ok(None))
+    carry_namespaces(channel, false)
 }
 
-/// Where one id exists: a supervisor beside the RUN keeps owners and users.
-fn carry_with_identity(channel: &mut UnixStream) -> Result<Exit, Failure> {
-    carry_namespaces(channel, |spec| {
-        let prepared = single::Supervision::prepare(spec);
-        prepared.map(Some).map_err(|error| Failure::new("prepare", "the supervisor", &error))
-    })
+/// Where one id exists the supervisor keeps owners and users.
+fn carry_single(channel: &mut UnixStream) -> Result<Exit, Failure> {
+    carry_namespaces(channel, true)
 }
 
-fn carry_namespaces(
-    channel: &mut UnixStream,
-    supervision: impl FnOnce(&mut RunSpec) -> Result<Option<single::Supervision>, Failure>,
-) -> Result<Exit, Failure> {
+fn carry_namespaces(channel: &mut UnixStream, one_id: bool) -> Result<Exit, Failure> {
     let order: Order =
         receive(channel).map_err(|error| Failure::new("read", "the order of the builder", &error))?;
     let builder = Pid::from_raw(order.builder);
     let (signals, lifeline, tether) =
         settle(builder, order.protections).map_err(|error| Failure::new("set up", "the process", &error))?;
     let mut spec = order.into_spec();
-    let supervision = supervision(&mut spec)?;
+    let failed = |error: io::Error| Failure::new("set up", "the process", &error);
+    if one_id {
+        single::make_key(&mut spec).map_err(failed)?;
+    }
+    let (ours, theirs) = UnixStream::pair().map_err(failed)?;
     let child = match clone_for(&spec)? {
         Side::Child => {
-            drop(tether);
-            let handover = supervision.map(single::Supervision::into_childs_end);
+            drop((tether, ours));
             let channel = channel.try_clone();
             match channel {
-                Ok(channel) => become_program(&spec, channel, &lifeline, handover),
+                Ok(channel) => become_program(&spec, channel, &lifeline, theirs, one_id),
                 Err(_) => sys::exit_now(125),
             }
         }
         Side::Parent(child) => child,
     };
-    let supervised = supervision.map_or(Ok(()), |supervision| supervision.start(&spec));
-    if supervised.is_err() {
+    drop((lifeline, theirs));
+    let supervisor = supervise(&spec, &ours, one_id);
+    if supervisor.is_err() {
         // It may be dead already.
         let _ = kill(child, Signal::SIGKILL);
     }
-    let limited = spec.protections.keep(Protection::ProcessLimit);
-    drop((spec, lifeline));
-    if limited {
-        chroot::watch_processes(child)
-            .map_err(|error| Failure::new("watch", "the processes of the RUN", &error))?;
-    }
+    let limits = Limits::of_processes(spec.protections);
+    drop(spec);
+    let watch = limits
+        .and_then(|limits| limits.watch(child))
+        .map_err(|error| Failure::new("watch", "the processes of the RUN", &error))?;
     let status = signals.wait_for(child, &mut |_, _| {
         // Asked to end, by the builder or by its death: pid 1 takes all with
         // it. It may have ended by itself just now.
         let _ = kill(child, Signal::SIGKILL);
     });
     drop(tether);
-    supervised.map_err(|error| Failure::new("start", "the supervisor", &error))?;
+    supervisor?;
+    if let Some(passed) = watch.passed() {
+        return Err(passed);
+    }
     match status {
         Ok(WaitStatus::Signaled(_, signal, _)) => Ok(Exit::Signal(signal as i32)),
         Ok(WaitStatus::Exited(_, code)) => Ok(Exit::Code(code)),
         Ok(_) => Ok(Exit::Code(125)),
         Err(error) => Err(Failure::new("wait for", "the program", &error)),
     }
+}
+
+/// Nothing when the child failed before, or no listener can be had here.
+fn supervise(spec: &RunSpec, handover: &UnixStream, one_id: bool) -> Result<(), Failure> {
+    let failed = |error: io::Error| Failure::new("start", "the supervisor", &error);
+    let Some(handover) = supervisor::take(handover).map_err(failed)? else { return Ok(()) };
+    let parts = if one_id { single::parts(spec).map_err(failed)? } else { Parts::of_mounts(spec) };
+    supervisor::start(handover, parts).map_err(failed)
 }
 
 /// Out of sight for a RUN, and bound to the builder's life.

@@ -65,7 +65,7 @@ fn markers(mounts: &Path) -> Vec<Lent> {
     let mut found: Vec<Lent> = entries
         .filter_map(|entry| {
             let name = marked(&entry.path())?;
-            let place = fs::read(entry.path()).ok().and_then(|text| place(text));
+            let place = fs::read(entry.path()).ok().and_then(place);
             Some(Lent { name, place })
         })
         .collect();

@@ -1,14 +1,13 @@
 //! The last stretch before the program: into the root, out of every right,
 //! and the listener of its system calls to the stub.
 
-use std::io::{self, IoSlice, PipeReader};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::io::{self, PipeReader};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use caps::{CapSet, Capability, CapsHashSet};
 use nix::libc;
 use nix::sys::prctl;
-use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use nix::unistd;
 
 use crate::sandbox::child::{
@@ -16,8 +15,9 @@ use crate::sandbox::child::{
 };
 use crate::sandbox::message::{Failure, Message, send};
 use crate::sandbox::mounts::open_path;
-use crate::sandbox::protections::{Protection, Protections};
+use crate::sandbox::protections::Protection;
 use crate::sandbox::spec::{Root, RunSpec};
+use crate::sandbox::supervisor::{self, Heard};
 use crate::sandbox::{filter, sys};
 
 /// Of Docker's capabilities these do harm without a namespace around: a second
@@ -38,7 +38,9 @@ pub(super) fn become_program(
     lifeline: &PipeReader,
     handover: UnixStream,
 ) -> ! {
-    let failure = match prepare(spec, lifeline).and_then(|()| hand_over(handover, spec.protections)) {
+    let prepared = prepare(spec, lifeline).and_then(|root| hand_over(spec, &handover, &root));
+    drop(handover);
+    let failure = match prepared {
         Ok(()) => execute(spec),
         Err(failure) => failure,
     };
@@ -47,7 +49,7 @@ pub(super) fn become_program(
     sys::exit_now(125)
 }
 
-fn prepare(spec: &RunSpec, lifeline: &PipeReader) -> Result<(), Failure> {
+fn prepare(spec: &RunSpec, lifeline: &PipeReader) -> Result<OwnedFd, Failure> {
     let Root::Plain(path) = &spec.root else {
         return Err(Failure::new("enter", "the root", &io::ErrorKind::Unsupported.into()));
     };
@@ -58,18 +60,18 @@ fn prepare(spec: &RunSpec, lifeline: &PipeReader) -> Result<(), Failure> {
     unistd::chdir("/").map_err(|errno| failed(errno.into()))?;
     unistd::chdir(&spec.cwd)
         .map_err(|errno| Failure::new("change to directory", &spec.cwd, &errno.into()))?;
-    take_rights(spec, root)?;
-    detach(lifeline, spec.protections).map_err(|error| Failure::new("detach", "the process", &error))
+    take_rights(spec, &root)?;
+    detach(lifeline, spec.protections).map_err(|error| Failure::new("detach", "the process", &error))?;
+    Ok(root)
 }
 
 /// Without CAP_SYS_ADMIN filter and Landlock need no_new_privs.
-fn take_rights(spec: &RunSpec, root: OwnedFd) -> Result<(), Failure> {
+fn take_rights(spec: &RunSpec, root: &OwnedFd) -> Result<(), Failure> {
     if spec.protections.keep(Protection::NoNewPrivileges) {
         prctl::set_no_new_privs()
             .map_err(|errno| Failure::new("set no_new_privs for", "the process", &errno.into()))?;
     }
     confine(spec, Some(root.as_fd())).map_err(|error| Failure::new("confine to", "the root", &error))?;
-    drop(root);
     if spec.protections.keep(Protection::Seccomp) {
         filter::install().map_err(|error| Failure::new("install", "the seccomp filter", &error))?;
     }
@@ -95,11 +97,7 @@ fn take_rights(spec: &RunSpec, root: OwnedFd) -> Result<(), Failure> {
 
 /// Installs the supervised filter and sends its listener away. Where that is
 /// refused, which the probe told, the RUN goes without.
-fn hand_over(handover: UnixStream, protections: Protections) -> Result<(), Failure> {
-    let Ok(listener) = super::super::supervisor::install(protections) else { return Ok(()) };
-    let descriptors = [listener.as_raw_fd()];
-    let rights = [ControlMessage::ScmRights(&descriptors)];
-    sendmsg::<()>(handover.as_raw_fd(), &[IoSlice::new(b"l")], &rights, MsgFlags::empty(), None)
-        .map(drop)
-        .map_err(|errno| Failure::new("hand over", "the listener", &errno.into()))
+fn hand_over(spec: &RunSpec, handover: &UnixStream, root: &OwnedFd) -> Result<(), Failure> {
+    supervisor::give(handover, root.as_fd(), Heard::Neighbours, spec.protections, false)
+        .map_err(|error| Failure::new("hand over", "the listener", &error))
 }

@@ -117,6 +117,7 @@ fn make_dev(place: &Path, scripts: &[(String, Vec<u8>)]) -> io::Result<()> {
     }
     make_directory(&place.join("shm"), 0o1777)?;
     make_directory(&place.join("pts"), 0o755)?;
+    make_file(&place.join("pts/ptmx"), b"", 0o666)?;
     write_scripts(place, scripts)
 }
 

@@ -4,9 +4,11 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use super::limits::used;
 use crate::sandbox::Error;
 
 /// One thing to look at after the RUN.
@@ -37,8 +39,7 @@ impl Guard {
                 changed.map(|(path, _)| Error::ReadOnlyChanged { target: target.clone(), path: path.clone() })
             }
             Self::Size { target, size } => {
-                let used = inventory(place).unwrap_or_default().values().map(|facts| facts[3]).sum::<i64>();
-                let used = used.cast_unsigned();
+                let used = fs::File::open(place).and_then(|open| used(open.as_fd(), 0)).unwrap_or(0);
                 (used > *size).then(|| Error::TmpfsFull { target: target.clone(), used, size: *size })
             }
         }

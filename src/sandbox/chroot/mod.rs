@@ -16,6 +16,7 @@ mod carry;
 mod child;
 mod fixtures;
 mod guard;
+mod limits;
 mod probe;
 mod swap;
 
@@ -23,8 +24,9 @@ use super::namespaces::Namespaces;
 use super::spec::{Exit, OutputStream, Root, RunSpec};
 use super::{Error, Rung, Sandbox};
 
-pub(super) use carry::{carry_order, receive_descriptor, watch_processes};
+pub(super) use carry::carry_order;
 pub(super) use fixtures::NODES;
+pub(super) use limits::Limits;
 pub(super) use probe::{no_overlay, probe};
 
 /// What the stub of this rung is told.

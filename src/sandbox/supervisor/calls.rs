@@ -1,25 +1,35 @@
 //! From a system call's number and arguments to what it asks, and who answers.
 
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::libc;
-use rustix::fs::OFlags;
+use rustix::fs::{Mode, OFlags};
 
-use super::task::{self, Identity};
+use super::change::Attribute;
+use super::devices::Wanted;
+use super::task;
 use super::{Answer, Protection, Service, neighbours};
-use crate::sandbox::raw::Notification;
+use crate::sandbox::mounts::open_path;
+use crate::sandbox::raw::{self, Notification};
 
 /// What a call asks for.
 enum Request {
-    Open { place: Place, flags: OFlags },
+    Open { place: Place, flags: OFlags, mode: u32 },
     Status { place: Place, flags: i32, buffer: u64, extended: Option<u32> },
+    FileSystem { place: Place, buffer: u64 },
     Access { place: Place, mode: u32 },
     ReadLink { place: Place, buffer: u64, size: u64 },
     ChangeMode { place: Place, mode: u32 },
+    ChangeOwner { place: Place, uid: u32, gid: u32 },
     ChangeTimes { place: Place },
-    Attributes { place: Place, follow: bool },
-    MakeNode { place: Place, mode: u32, device: u64 },
+    Attribute { place: Place, follow: bool, what: Attribute },
+    Link { from: Place, to: Place },
+    MakeDevice { place: Place, wanted: Wanted },
+    Execute { place: Place, follow: bool },
+    ChangeDirectory { place: Place },
+    Watch { place: Place },
     ChangeRoot { place: Place },
     ChangeIds,
 }
@@ -30,6 +40,15 @@ struct Place {
     path: u64,
 }
 
+/// The path that was meant.
+pub(super) struct Asked {
+    /// As it is from the root of the tree.
+    pub(super) path: PathBuf,
+    /// Where its text is, and how long that is.
+    pub(super) address: u64,
+    pub(super) room: usize,
+}
+
 fn request(notification: &Notification) -> Option<Request> {
     let a = notification.arguments;
     #[expect(clippy::cast_possible_truncation, reason = "the kernel reads these arguments as 32 bits, too")]
@@ -37,8 +56,10 @@ fn request(notification: &Notification) -> Option<Request> {
     let flags = |number| OFlags::from_bits_retain(int(number));
     let at = |directory: usize, path: usize| Place { directory: int(directory).cast_signed(), path: a[path] };
     let plain = |path: usize| Place { directory: libc::AT_FDCWD, path: a[path] };
+    let follows = |number: usize| int(number) & libc::AT_SYMLINK_NOFOLLOW.cast_unsigned() == 0;
+    let attribute = |follow, what| Request::Attribute { place: plain(0), follow, what };
     Some(match notification.call {
-        libc::SYS_openat => Request::Open { place: at(0, 1), flags: flags(2) },
+        libc::SYS_openat => Request::Open { place: at(0, 1), flags: flags(2), mode: int(3) },
         libc::SYS_newfstatat => {
             Request::Status { place: at(0, 1), flags: int(3).cast_signed(), buffer: a[2], extended: None }
         }
@@ -48,13 +69,28 @@ fn request(notification: &Notification) -> Option<Request> {
             buffer: a[4],
             extended: Some(int(3)),
         },
+        libc::SYS_statfs => Request::FileSystem { place: plain(0), buffer: a[1] },
         libc::SYS_readlinkat => Request::ReadLink { place: at(0, 1), buffer: a[2], size: a[3] },
         libc::SYS_faccessat | libc::SYS_faccessat2 => Request::Access { place: at(0, 1), mode: int(2) },
         libc::SYS_fchmodat => Request::ChangeMode { place: at(0, 1), mode: int(2) },
+        libc::SYS_fchownat => Request::ChangeOwner { place: at(0, 1), uid: int(2), gid: int(3) },
         libc::SYS_utimensat if a[1] != 0 => Request::ChangeTimes { place: at(0, 1) },
-        libc::SYS_mknodat => Request::MakeNode { place: at(0, 1), mode: int(2), device: int(3).into() },
-        libc::SYS_getxattr | libc::SYS_listxattr => Request::Attributes { place: plain(0), follow: true },
-        libc::SYS_lgetxattr | libc::SYS_llistxattr => Request::Attributes { place: plain(0), follow: false },
+        libc::SYS_linkat => Request::Link { from: at(0, 1), to: at(2, 3) },
+        libc::SYS_mknodat => {
+            Request::MakeDevice { place: at(0, 1), wanted: Wanted { mode: int(2), device: int(3).into() } }
+        }
+        libc::SYS_getxattr => attribute(true, Attribute::Get),
+        libc::SYS_lgetxattr => attribute(false, Attribute::Get),
+        libc::SYS_listxattr => attribute(true, Attribute::List),
+        libc::SYS_llistxattr => attribute(false, Attribute::List),
+        libc::SYS_setxattr => attribute(true, Attribute::Set),
+        libc::SYS_lsetxattr => attribute(false, Attribute::Set),
+        libc::SYS_removexattr => attribute(true, Attribute::Remove),
+        libc::SYS_lremovexattr => attribute(false, Attribute::Remove),
+        libc::SYS_execve => Request::Execute { place: plain(0), follow: true },
+        libc::SYS_execveat => Request::Execute { place: at(0, 1), follow: follows(4) },
+        libc::SYS_chdir => Request::ChangeDirectory { place: plain(0) },
+        libc::SYS_inotify_add_watch => Request::Watch { place: plain(1) },
         libc::SYS_chroot => Request::ChangeRoot { place: plain(0) },
         libc::SYS_setuid
         | libc::SYS_setgid
@@ -65,7 +101,12 @@ fn request(notification: &Notification) -> Option<Request> {
         | libc::SYS_setfsuid
         | libc::SYS_setfsgid => Request::ChangeIds,
         #[cfg(target_arch = "x86_64")]
-        libc::SYS_open => Request::Open { place: plain(0), flags: flags(1) },
+        libc::SYS_open => Request::Open { place: plain(0), flags: flags(1), mode: int(2) },
+        #[cfg(target_arch = "x86_64")]
+        libc::SYS_creat => {
+            let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::TRUNC;
+            Request::Open { place: plain(0), flags, mode: int(1) }
+        }
         #[cfg(target_arch = "x86_64")]
         libc::SYS_stat => Request::Status { place: plain(0), flags: 0, buffer: a[1], extended: None },
         #[cfg(target_arch = "x86_64")]
@@ -82,7 +123,11 @@ fn request(notification: &Notification) -> Option<Request> {
         #[cfg(target_arch = "x86_64")]
         libc::SYS_chmod => Request::ChangeMode { place: plain(0), mode: int(1) },
         #[cfg(target_arch = "x86_64")]
-        libc::SYS_mknod => Request::MakeNode { place: plain(0), mode: int(1), device: int(2).into() },
+        libc::SYS_chown => Request::ChangeOwner { place: plain(0), uid: int(1), gid: int(2) },
+        #[cfg(target_arch = "x86_64")]
+        libc::SYS_mknod => {
+            Request::MakeDevice { place: plain(0), wanted: Wanted { mode: int(1), device: int(2).into() } }
+        }
         _ => return None,
     })
 }
@@ -95,80 +140,118 @@ impl Service {
             return self.about(process);
         }
         let Some(request) = request(notification) else { return Answer::GoOn };
+        self.answer_request(notification, request).unwrap_or(Answer::GoOn)
+    }
+
+    fn answer_request(&self, notification: &Notification, request: Request) -> io::Result<Answer> {
         let thread = notification.thread;
+        let asked = |place: &Place| self.asked(thread, place);
         match request {
             Request::ChangeIds => {
                 // What cannot be kept makes later reads fail, which go on.
                 let _ = self.memories.keep(thread);
-                return Answer::GoOn;
+                Ok(Answer::GoOn)
             }
-            Request::MakeNode { mode, .. }
-                if !is_device(mode) || !self.protections.keep(Protection::ServedNodes) =>
+            Request::MakeDevice { .. } if !self.protections.keep(Protection::ServedNodes) => Ok(Answer::GoOn),
+            Request::MakeDevice { place, wanted } => {
+                let (root, asked) = self.asked_anywhere(thread, &place)?;
+                if !self.is_waiting(notification) {
+                    return Ok(Answer::GoOn);
+                }
+                self.make_device(thread, root.as_ref(), &asked.path, wanted)
+            }
+            Request::ChangeRoot { place }
+                if !self.may_chroot && self.protections.keep(Protection::OneRoot) =>
             {
-                return Answer::GoOn;
+                self.change_root(&asked(&place)?.path)
             }
-            Request::ChangeRoot { .. } if !self.protections.keep(Protection::OneRoot) => return Answer::GoOn,
-            _ => {}
-        }
-        self.with_path(notification, request).unwrap_or(Answer::GoOn)
-    }
-
-    fn with_path(&self, notification: &Notification, request: Request) -> io::Result<Answer> {
-        let thread = notification.thread;
-        match request {
-            Request::Open { place, flags } => {
-                let path = self.path(thread, &place)?;
-                self.open(thread, &path, flags)
-            }
+            Request::ChangeRoot { .. } => Ok(Answer::GoOn),
+            Request::Open { place, flags, mode } => match asked(&place) {
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                    self.open_device_of_a_child(notification, &place, flags)
+                }
+                asked => self.open(notification, &asked?, flags, mode),
+            },
             Request::Status { place, flags, buffer, extended } => {
-                let path = self.path(thread, &place)?;
-                self.status(notification, &path, flags, buffer, extended)
+                self.status(notification, &asked(&place)?.path, flags, buffer, extended)
             }
-            Request::Access { place, mode } => {
-                let path = self.path(thread, &place)?;
-                self.access(thread, &path, mode)
+            Request::FileSystem { place, buffer } => {
+                self.file_system(notification, &asked(&place)?.path, buffer)
             }
+            Request::Access { place, mode } => self.access(thread, &asked(&place)?.path, mode),
             Request::ReadLink { place, buffer, size } => {
-                let path = self.path(thread, &place)?;
-                self.read_link(notification, &path, buffer, size)
+                self.read_link(notification, &asked(&place)?.path, buffer, size)
             }
-            Request::ChangeMode { place, mode } => {
-                let path = self.path(thread, &place)?;
-                self.change_mode(thread, &path, mode)
+            Request::ChangeMode { place, mode } => self.change_mode(thread, &asked(&place)?.path, mode),
+            Request::ChangeOwner { place, uid, gid } => {
+                self.change_owner(thread, &asked(&place)?.path, uid, gid)
             }
-            Request::ChangeTimes { place } => {
-                let path = self.path(thread, &place)?;
-                self.change_times(notification, &path)
+            Request::ChangeTimes { place } => self.change_times(notification, &asked(&place)?.path),
+            Request::Attribute { place, follow, what } => {
+                self.attribute(notification, &asked(&place)?.path, follow, what)
             }
-            Request::Attributes { place, follow } => {
-                let path = self.path(thread, &place)?;
-                self.attributes(thread, &path, follow)
-            }
-            Request::MakeNode { place, mode, device } => {
-                let path = self.path(thread, &place)?;
-                self.make_device(thread, &path, mode, device)
-            }
-            Request::ChangeRoot { place } => {
-                let path = self.path(thread, &place)?;
-                self.change_root(&path)
-            }
-            Request::ChangeIds => Ok(Answer::GoOn),
+            Request::Link { from, to } => self.link(thread, &asked(&from)?.path, &asked(&to)?.path),
+            Request::Execute { place, follow } => self.execute(notification, &asked(&place)?, follow),
+            Request::ChangeDirectory { place } => self.change_directory(notification, &asked(&place)?),
+            Request::Watch { place } => self.watch(notification, &asked(&place)?),
         }
     }
 
-    /// The path as it is from the root of the tree.
-    fn path(&self, thread: i32, place: &Place) -> io::Result<PathBuf> {
-        let text = self.memories.read_text(thread, place.path)?;
+    /// A process that was forked by one that had changed its ids cannot be read
+    /// (apt's child, which takes its terminal). What its parent had at that
+    /// place is believed if it is a device that is served, and nothing else.
+    fn open_device_of_a_child(
+        &self,
+        notification: &Notification,
+        place: &Place,
+        flags: OFlags,
+    ) -> io::Result<Answer> {
+        let text = self.memories.read_inherited_text(notification.thread, place.path)?;
         let path = task::path(&text);
-        if path.is_absolute() {
-            return Ok(path.to_owned());
+        if !path.starts_with("/dev") {
+            return Ok(Answer::GoOn);
         }
+        self.open_served_only(notification.thread, path, flags)
+    }
+
+    /// Only callers whose root is the RUN's see /proc.
+    fn asked(&self, thread: i32, place: &Place) -> io::Result<Asked> {
+        match self.asked_anywhere(thread, place)? {
+            (None, asked) => Ok(asked),
+            (Some(_), _) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
+    /// With the caller's own root, if it has another one.
+    fn asked_anywhere(&self, thread: i32, place: &Place) -> io::Result<(Option<OwnedFd>, Asked)> {
+        let text = self.memories.read_text(thread, place.path)?;
         if text.is_empty() {
             return Err(io::ErrorKind::NotFound.into());
         }
+        let (address, room) = (place.path, text.len());
+        let path = task::path(&text);
+        let root = if self.may_chroot { self.other_root(thread)? } else { None };
+        if path.is_absolute() {
+            let path = path.to_owned();
+            return Ok((root.map(|(fd, _)| fd), Asked { path, address, room }));
+        }
         let base = task::base(thread, place.directory)?;
-        let inside = self.tree.inside(&base).ok_or(io::ErrorKind::NotFound)?;
-        Ok(inside.join(path))
+        let mut inside = self.tree.inside(&base).ok_or(io::ErrorKind::NotFound)?;
+        if let Some((_, root)) = &root {
+            inside = Path::new("/").join(inside.strip_prefix(root).map_err(io::Error::other)?);
+        }
+        Ok((root.map(|(fd, _)| fd), Asked { path: inside.join(path), address, room }))
+    }
+
+    /// The root of a caller that has left the RUN's by chroot(2), and its path.
+    fn other_root(&self, thread: i32) -> io::Result<Option<(OwnedFd, PathBuf)>> {
+        let link = format!("/proc/{thread}/root");
+        let text = task::read_link(thread, &link)?;
+        let inside = self.tree.inside(&text).ok_or(io::ErrorKind::NotFound)?;
+        if inside == Path::new("/") {
+            return Ok(None);
+        }
+        Ok(Some((task::look_at(thread, || open_path(Path::new(&link)))?, inside)))
     }
 
     /// To where it is already: a success. Anywhere else two roots would lead
@@ -179,13 +262,14 @@ impl Service {
         let same = found.st_ino == root.st_ino && found.st_dev == root.st_dev;
         Ok(if same { Answer::Value(0) } else { Answer::Error(libc::EPERM) })
     }
+
+    /// Whether what was read of the caller was really the caller's.
+    pub(super) fn is_waiting(&self, notification: &Notification) -> bool {
+        raw::is_waiting(self.listener.as_fd(), notification.id)
+    }
 }
 
-fn is_device(mode: u32) -> bool {
-    matches!(mode & libc::S_IFMT, libc::S_IFCHR | libc::S_IFBLK)
-}
-
-/// Who calls.
-pub(super) fn caller(thread: i32) -> io::Result<Identity> {
-    Identity::of(thread)
+/// The mode of a new file.
+pub(super) fn masked(mode: u32, umask: u32) -> Mode {
+    Mode::from_raw_mode(mode & 0o7777 & !umask)
 }

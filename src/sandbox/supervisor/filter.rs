@@ -2,7 +2,9 @@
 //!
 //! Written as instructions, because seccompiler has no action for a listener.
 //! Programs of another architecture, and calls that name a descriptor instead
-//! of a path, pass.
+//! of a path, pass. What can be told from a flag (there is no path, no link at
+//! its end is followed, no device is made) is told here: a call that passes
+//! costs nothing.
 
 use nix::libc;
 use seccompiler::sock_filter;
@@ -24,17 +26,40 @@ const OWN: u32 = 0xc000_003e;
 #[cfg(target_arch = "aarch64")]
 const OWN: u32 = 0xc000_00b7;
 
-/// Calls with a path, with a device, or about identity. Not fork(2): a caller
-/// that a signal interrupts before the supervisor has taken its call gets
-/// EINTR, which no shell expects of fork.
-const HEARD: [libc::c_long; 20] = [
+/// What a supervisor wants to hear of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::sandbox) enum Heard {
+    /// mknod of a device.
+    Devices,
+    /// That, everything with a path that may lead into /proc or to a
+    /// placeholder, and changes of identity.
+    Paths,
+    /// Those, and calls that name a process, where a RUN has no pid namespace.
+    Neighbours,
+}
+
+/// Not fork(2): a caller that a signal interrupts before the supervisor has
+/// taken its call gets EINTR, which no shell expects of fork.
+const PATHS: [libc::c_long; 28] = [
     libc::SYS_openat,
     libc::SYS_readlinkat,
     libc::SYS_faccessat,
     libc::SYS_faccessat2,
     libc::SYS_fchmodat,
-    libc::SYS_mknodat,
+    libc::SYS_utimensat,
+    libc::SYS_statfs,
+    libc::SYS_execve,
+    libc::SYS_execveat,
+    libc::SYS_chdir,
     libc::SYS_chroot,
+    libc::SYS_getxattr,
+    libc::SYS_lgetxattr,
+    libc::SYS_listxattr,
+    libc::SYS_llistxattr,
+    libc::SYS_setxattr,
+    libc::SYS_lsetxattr,
+    libc::SYS_removexattr,
+    libc::SYS_lremovexattr,
     libc::SYS_setuid,
     libc::SYS_setgid,
     libc::SYS_setreuid,
@@ -43,37 +68,53 @@ const HEARD: [libc::c_long; 20] = [
     libc::SYS_setresgid,
     libc::SYS_setfsuid,
     libc::SYS_setfsgid,
-    libc::SYS_utimensat,
-    libc::SYS_getxattr,
-    libc::SYS_lgetxattr,
-    libc::SYS_listxattr,
-    libc::SYS_llistxattr,
+    libc::SYS_inotify_add_watch,
 ];
 
 #[cfg(target_arch = "x86_64")]
-const HEARD_OF_OLD: [libc::c_long; 7] = [
+const PATHS_OF_OLD: [libc::c_long; 8] = [
     libc::SYS_open,
+    libc::SYS_creat,
     libc::SYS_stat,
     libc::SYS_lstat,
     libc::SYS_access,
     libc::SYS_readlink,
     libc::SYS_chmod,
-    libc::SYS_mknod,
+    libc::SYS_chown,
 ];
 #[cfg(not(target_arch = "x86_64"))]
-const HEARD_OF_OLD: [libc::c_long; 0] = [];
+const PATHS_OF_OLD: [libc::c_long; 0] = [];
 
-/// Calls whose flags, in the argument given, may say that there is no path.
-const WITH_FLAGS: [(libc::c_long, u32); 2] = [(libc::SYS_newfstatat, 3), (libc::SYS_statx, 2)];
+/// Calls whose flags, in the argument given, decide.
+enum Rule {
+    /// Heard unless one of the bits is set.
+    Without(libc::c_long, u32, i32),
+    /// Heard if one of the bits is set.
+    With(libc::c_long, u32, i32),
+}
 
-pub(super) fn program(protections: Protections) -> Vec<sock_filter> {
-    let step = |code, jt, jf, k| sock_filter { code, jt, jf, k };
-    let give = |action| step(RETURN, 0, 0, action);
-    let is = |call: libc::c_long, skip| {
-        step(EQUAL, 0, skip, u32::try_from(call).expect("system calls have small numbers"))
-    };
+const PATHS_BY_FLAG: [Rule; 4] = [
+    Rule::Without(libc::SYS_newfstatat, 3, libc::AT_EMPTY_PATH),
+    Rule::Without(libc::SYS_statx, 2, libc::AT_EMPTY_PATH),
+    // A link of /proc at the end is what a path is changed through.
+    Rule::Without(libc::SYS_fchownat, 4, libc::AT_EMPTY_PATH | libc::AT_SYMLINK_NOFOLLOW),
+    Rule::With(libc::SYS_linkat, 4, libc::AT_SYMLINK_FOLLOW),
+];
+
+/// The bit that both kinds of device have in their mode, and neither a file, a
+/// fifo nor a socket: character is 2, block is 6.
+const DEVICE: i32 = 0o020_000;
+
+const DEVICES: [Rule; 1] = [Rule::With(libc::SYS_mknodat, 2, DEVICE)];
+#[cfg(target_arch = "x86_64")]
+const DEVICES_OF_OLD: [Rule; 1] = [Rule::With(libc::SYS_mknod, 1, DEVICE)];
+#[cfg(not(target_arch = "x86_64"))]
+const DEVICES_OF_OLD: [Rule; 0] = [];
+
+/// The filter for a supervisor that wants to hear `heard`.
+pub(super) fn program(heard: Heard, protections: Protections) -> Vec<sock_filter> {
     let mut program = vec![step(LOAD, 0, 0, ARCHITECTURE)];
-    let neighbours = protections.keep(Protection::Neighbours);
+    let neighbours = heard == Heard::Neighbours && protections.keep(Protection::Neighbours);
     let foreign = match neighbours {
         true => neighbours::foreign_steps(NUMBER, ARGUMENTS),
         false => vec![give(libc::SECCOMP_RET_ALLOW)],
@@ -81,26 +122,105 @@ pub(super) fn program(protections: Protections) -> Vec<sock_filter> {
     program.push(step(EQUAL, u8::try_from(foreign.len()).expect("some forty steps"), 0, OWN));
     program.extend(foreign);
     program.push(step(LOAD, 0, 0, NUMBER));
-    for call in HEARD.into_iter().chain(HEARD_OF_OLD) {
-        program.extend([is(call, 1), give(libc::SECCOMP_RET_USER_NOTIF)]);
+    DEVICES.iter().chain(&DEVICES_OF_OLD).for_each(|rule| program.extend(by_flag(rule)));
+    if heard != Heard::Devices {
+        for call in PATHS.into_iter().chain(PATHS_OF_OLD) {
+            program.extend([is(call, 1), give(libc::SECCOMP_RET_USER_NOTIF)]);
+        }
+        PATHS_BY_FLAG.iter().for_each(|rule| program.extend(by_flag(rule)));
+        if neighbours {
+            program.extend(neighbours::steps(NUMBER, ARGUMENTS));
+        }
+        // Its flags lie in memory; everybody has a way without it.
+        let absent = libc::SECCOMP_RET_ERRNO | libc::ENOSYS.cast_unsigned();
+        program.extend([is(libc::SYS_openat2, 1), give(absent)]);
     }
-    for (call, argument) in WITH_FLAGS {
-        program.extend([
-            is(call, 4),
-            step(LOAD, 0, 0, ARGUMENTS + 8 * argument),
-            step(ANY_BIT, 0, 1, libc::AT_EMPTY_PATH.cast_unsigned()),
-            give(libc::SECCOMP_RET_ALLOW),
-            give(libc::SECCOMP_RET_USER_NOTIF),
-        ]);
-    }
-    if neighbours {
-        program.extend(neighbours::steps(NUMBER, ARGUMENTS));
-    }
-    // Its flags lie in memory; everybody has a way without it.
-    program.extend([
-        is(libc::SYS_openat2, 1),
-        give(libc::SECCOMP_RET_ERRNO | libc::ENOSYS.cast_unsigned()),
-        give(libc::SECCOMP_RET_ALLOW),
-    ]);
+    program.push(give(libc::SECCOMP_RET_ALLOW));
     program
+}
+
+fn by_flag(rule: &Rule) -> [sock_filter; 5] {
+    let (call, argument, bits, if_set, if_not) = match rule {
+        Rule::Without(call, argument, bits) => {
+            (*call, *argument, *bits, libc::SECCOMP_RET_ALLOW, libc::SECCOMP_RET_USER_NOTIF)
+        }
+        Rule::With(call, argument, bits) => {
+            (*call, *argument, *bits, libc::SECCOMP_RET_USER_NOTIF, libc::SECCOMP_RET_ALLOW)
+        }
+    };
+    [
+        is(call, 4),
+        step(LOAD, 0, 0, ARGUMENTS + 8 * argument),
+        step(ANY_BIT, 0, 1, bits.cast_unsigned()),
+        give(if_set),
+        give(if_not),
+    ]
+}
+
+fn is(call: libc::c_long, skip: u8) -> sock_filter {
+    step(EQUAL, 0, skip, u32::try_from(call).expect("system calls have small numbers"))
+}
+
+fn give(action: u32) -> sock_filter {
+    step(RETURN, 0, 0, action)
+}
+
+fn step(code: u16, jt: u8, jf: u8, k: u32) -> sock_filter {
+    sock_filter { code, jt, jf, k }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the program answers to one call, as the kernel would run it.
+    fn run(program: &[sock_filter], call: libc::c_long, arguments: [u32; 6]) -> u32 {
+        let (mut at, mut value) = (0, 0);
+        loop {
+            let step = &program[at];
+            at += 1;
+            match step.code {
+                LOAD if step.k == NUMBER => value = u32::try_from(call).unwrap(),
+                LOAD if step.k == ARCHITECTURE => value = OWN,
+                LOAD => value = arguments[usize::try_from((step.k - ARGUMENTS) / 8).unwrap()],
+                EQUAL => at += usize::from(if value == step.k { step.jt } else { step.jf }),
+                ANY_BIT => at += usize::from(if value & step.k != 0 { step.jt } else { step.jf }),
+                RETURN => return step.k,
+                other => panic!("unknown instruction {other:#x}"),
+            }
+        }
+    }
+
+    #[track_caller]
+    fn check(heard: Heard, call: libc::c_long, arguments: [u32; 6], expected: u32) {
+        assert_eq!(
+            run(&program(heard, Protections::default()), call, arguments),
+            expected,
+            "{call} {arguments:?}"
+        );
+    }
+
+    #[test]
+    fn hears_of_devices_and_paths() {
+        let (pass, hear) = (libc::SECCOMP_RET_ALLOW, libc::SECCOMP_RET_USER_NOTIF);
+        for (mode, expected) in
+            [(libc::S_IFCHR, hear), (libc::S_IFBLK, hear), (libc::S_IFIFO, pass), (libc::S_IFSOCK, pass)]
+        {
+            check(Heard::Devices, libc::SYS_mknodat, [0, 0, mode, 0, 0, 0], expected);
+        }
+        check(Heard::Devices, libc::SYS_openat, [0; 6], pass);
+        check(Heard::Paths, libc::SYS_openat, [0; 6], hear);
+        check(Heard::Paths, libc::SYS_read, [0; 6], pass);
+        let flag = |at: usize, flag: i32| {
+            let mut arguments = [0; 6];
+            arguments[at] = flag.cast_unsigned();
+            arguments
+        };
+        check(Heard::Paths, libc::SYS_newfstatat, flag(3, libc::AT_EMPTY_PATH), pass);
+        check(Heard::Paths, libc::SYS_newfstatat, flag(3, libc::AT_SYMLINK_NOFOLLOW), hear);
+        check(Heard::Paths, libc::SYS_fchownat, flag(4, libc::AT_SYMLINK_NOFOLLOW), pass);
+        check(Heard::Paths, libc::SYS_fchownat, flag(4, 0), hear);
+        check(Heard::Paths, libc::SYS_linkat, flag(4, 0), pass);
+        check(Heard::Paths, libc::SYS_linkat, flag(4, libc::AT_SYMLINK_FOLLOW), hear);
+    }
 }

@@ -7,6 +7,7 @@
 //! path again.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -17,17 +18,19 @@ use rustix::io::Errno;
 use super::proc::{self, Node};
 use super::walk::Tree;
 
-/// Opens the scratch directory for `path` below /proc, as it should look now.
-pub(super) fn open(tree: &Tree, path: &str, thread: i32) -> io::Result<OwnedFd> {
-    let directory = reach(tree, path)?;
-    let wanted: BTreeMap<String, Node> = proc::names(path, thread)?.into_iter().collect();
+/// Opens the scratch directory for what is `shown` below /proc and lies at
+/// `path` of the real one, as it should look now.
+pub(super) fn open(tree: &Tree, path: &str, shown: &str, thread: i32) -> io::Result<OwnedFd> {
+    let directory = reach(tree, shown)?;
+    let wanted: BTreeMap<String, Node> = proc::names(tree, path, shown, thread)?.into_iter().collect();
     for name in present(&directory)? {
-        if !wanted.contains_key(&name) {
+        // Aliases stay: somebody may be about to use one.
+        if !wanted.contains_key(&name) && !name.starts_with('.') {
             remove(&directory, &name)?;
         }
     }
     for (name, node) in &wanted {
-        make(&directory, name, node)?;
+        make(tree, &directory, name, node)?;
     }
     Ok(directory)
 }
@@ -77,21 +80,44 @@ fn remove(directory: &OwnedFd, name: &str) -> io::Result<()> {
     }
 }
 
-fn make(directory: &OwnedFd, name: &str, node: &Node) -> io::Result<()> {
+fn make(tree: &Tree, directory: &OwnedFd, name: &str, node: &Node) -> io::Result<()> {
     let made = match node {
         Node::Listing { .. } => rustix::fs::mkdirat(directory, name, Mode::from_raw_mode(0o555)),
-        Node::Link { text } | Node::Place { text, .. } => {
-            // Only its being a link counts; what it says is told by readlink.
-            let text = text.as_os_str();
-            let text = if text.is_empty() { std::ffi::OsStr::new("?") } else { text };
-            rustix::fs::symlinkat(text, directory, name)
+        // The kernel would lead everybody to the same process: it finds nothing,
+        // and the path is walked here.
+        Node::Link { .. } if matches!(name, "self" | "thread-self") => {
+            link(directory, name, Path::new(".of"))
         }
-        Node::File { .. } | Node::Made { .. } => {
+        Node::Link { text } => link(directory, name, text),
+        // What a call that is not heard finds there is the right file, if it
+        // has a name in the tree.
+        Node::Place { text, .. } => {
+            return replace_link(directory, name, &tree.inside(text).unwrap_or_default());
+        }
+        Node::File { .. } | Node::Made { .. } | Node::Numbered { .. } => {
             let mode = Mode::from_raw_mode(0o444);
             rustix::fs::mknodat(directory, name, FileType::RegularFile, mode, 0)
         }
     };
     match made {
+        Ok(()) | Err(Errno::EXIST) => Ok(()),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+fn link(directory: &OwnedFd, name: &str, text: &Path) -> Result<(), Errno> {
+    let text = text.as_os_str();
+    rustix::fs::symlinkat(if text.is_empty() { OsStr::new("?") } else { text }, directory, name)
+}
+
+/// It may lead elsewhere by now.
+fn replace_link(directory: &OwnedFd, name: &str, text: &Path) -> io::Result<()> {
+    let before = rustix::fs::readlinkat(directory, name, Vec::new());
+    if before.is_ok_and(|before| before.as_bytes() == text.as_os_str().as_encoded_bytes()) {
+        return Ok(());
+    }
+    remove(directory, name)?;
+    match link(directory, name, text) {
         Ok(()) | Err(Errno::EXIST) => Ok(()),
         Err(errno) => Err(errno.into()),
     }

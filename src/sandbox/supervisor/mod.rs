@@ -1,27 +1,35 @@
-//! The supervisor of a RUN: a thread in its stub that answers system calls
-//! which need /proc, devices or files in memory, where no mount gives them.
+//! The supervisor of a RUN: threads in its stub that answer system calls which
+//! need /proc, devices or files in memory, where no mount gives them.
 //!
 //! It hears of calls with a path ([`filter`]), finds where the path leads
 //! ([`walk`]), and hands over a descriptor or a result; everything else goes on
 //! in the kernel, under the RUN's own rights. What it may hand over of /proc is
 //! an allow-list ([`proc`]); directories are scratch ones ([`listing`]), never
-//! those of the real /proc. It also makes device nodes as placeholders with a
-//! record, and refuses a second chroot.
+//! those of the real /proc. Where only the caller itself can do a call, it
+//! lends it a name that the kernel finds ([`lend`]). It also makes device nodes
+//! as placeholders with a record, terminals, and refuses a second chroot.
 //!
-//! Which of this is done is said by [`Parts`]. Who the callers are and whom files
-//! belong to, where only one id exists, is another [`Part`]: [`identity`]. The
+//! Which of this is done is said by [`Parts`] and [`Heard`]: on the rung
+//! `chroot` all of it; on `namespaces` and `mounts` devices alone, or /proc too
+//! where the kernel gives no new one. Who the callers are and whom files belong
+//! to, where only one id exists (`single`), is another [`Part`]: [`identity`]. The
 //! first part that knows an answer gives it.
 
 mod calls;
+mod change;
 mod devices;
 mod filter;
+mod handover;
 mod identity;
+mod lend;
 mod listing;
 mod neighbours;
+mod numbers;
 mod open;
 mod proc;
 mod status;
 mod task;
+mod terminals;
 mod walk;
 
 use std::fs::File;
@@ -31,7 +39,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 
-use nix::errno::Errno;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::fs::{MemfdFlags, SealFlags};
@@ -40,42 +47,74 @@ use super::protections::{Protection, Protections};
 use super::raw::{self, Notification};
 use super::spec::{MountSpec, RunSpec};
 use crate::metadata::Key;
+use numbers::Numbers;
 use task::Memories;
 use walk::{Served, Tree};
 
+pub(super) use filter::Heard;
+pub(super) use handover::{Handover, give, is_possible, take};
 pub(super) use identity::Identity;
 pub(super) use identity::{FIRST as FIRST_SLACK, slack, slack_path};
 
 /// Which parts are switched on, and what they need.
 pub(super) struct Parts {
-    root: PathBuf,
     /// Path in the tree, and what opening it gives.
     files: Vec<(PathBuf, OwnedFd)>,
-    devices: Vec<&'static str>,
+    /// Whether /dev of the tree has placeholders.
+    devices: bool,
+    numbers: Numbers,
+    /// The caller may have another root than the RUN.
+    may_chroot: bool,
+    /// A device that the kernel makes does no harm: nobody can open it.
+    real_devices: bool,
     record_key: Option<Key>,
+    /// Keeps owners and users, where one id exists.
+    identity: Option<Identity>,
     protections: Protections,
 }
 
 impl Parts {
-    /// What the rung `chroot` needs for `spec`, whose tree is at `root`.
+    /// What the rung `chroot` needs for `spec`.
     ///
     /// # Errors
     /// When there is no memory for the secrets.
-    pub(super) fn of(spec: &RunSpec, root: &Path) -> io::Result<Self> {
+    pub(super) fn of_chroot(spec: &RunSpec) -> io::Result<Self> {
         let mut files = Vec::new();
         for mount in &spec.mounts {
             if let MountSpec::File { content, target, .. } = mount {
                 files.push((target.clone(), sealed(content.expose())?));
             }
         }
-        let devices = super::chroot::NODES.iter().map(|(name, ..)| *name).collect();
         Ok(Self {
-            root: root.to_owned(),
             files,
-            devices,
+            devices: true,
+            numbers: Numbers::Ours,
+            may_chroot: false,
+            real_devices: false,
             record_key: spec.record_key.clone(),
+            identity: None,
             protections: spec.protections,
         })
+    }
+
+    /// What the rung `single` needs for `spec`.
+    pub(super) fn of_single(spec: &RunSpec, identity: Identity) -> Self {
+        Self { real_devices: false, identity: Some(identity), ..Self::of_mounts(spec) }
+    }
+
+    /// What the rungs with mounts need for `spec`.
+    pub(super) fn of_mounts(spec: &RunSpec) -> Self {
+        Self {
+            files: Vec::new(),
+            devices: false,
+            numbers: Numbers::Own(Default::default()),
+            may_chroot: true,
+            // The root is mounted without devices.
+            real_devices: true,
+            record_key: spec.record_key.clone(),
+            identity: None,
+            protections: spec.protections,
+        }
     }
 }
 
@@ -93,34 +132,35 @@ fn sealed(content: &[u8]) -> io::Result<OwnedFd> {
 /// interrupted by any signal of its caller.
 const THREADS: usize = 4;
 
-/// Serves `listener`, in threads that end with the last process of the RUN.
+/// Serves what was handed over, in threads that end with the last process of
+/// the RUN.
 ///
 /// # Errors
 /// When the tree cannot be opened.
-pub(super) fn start(listener: OwnedFd, parts: Parts) -> io::Result<()> {
-    let listener = Arc::new(listener);
-    let service = Service {
-        tree: tree(&parts)?,
-        listener: Arc::clone(&listener),
-        record_key: parts.record_key,
-        protections: parts.protections,
-        memories: Memories::default(),
-    };
-    serve(listener, vec![Box::new(service)])
-}
-
-/// Serves `listener` with `identity` alone.
-///
-/// # Errors
-/// When no threads can be had.
-pub(super) fn start_identity(listener: OwnedFd, identity: Identity) -> io::Result<()> {
-    serve(Arc::new(listener), vec![Box::new(identity)])
-}
-
-fn serve(listener: Arc<OwnedFd>, parts: Vec<Box<dyn Part>>) -> io::Result<()> {
+pub(super) fn start(handover: Handover, mut parts: Parts) -> io::Result<()> {
+    let Handover { listener, root, heard } = handover;
     raw::wake_in_turn(listener.as_fd());
-    let office = Arc::new(Office { listener, parts });
-    for _ in 0..THREADS {
+    // Modes are those the callers ask for, under their own masks.
+    rustix::process::umask(rustix::fs::Mode::empty());
+    let listener = Arc::new(listener);
+    let mut all: Vec<Box<dyn Part>> = Vec::new();
+    let identity = parts.identity.take();
+    let busy = identity.is_some() || heard != Heard::Devices;
+    // Identity makes its own devices.
+    let needs_tree = identity.is_none() || heard != Heard::Devices;
+    all.extend(identity.map(|identity| Box::new(identity) as Box<dyn Part>));
+    if needs_tree {
+        all.push(Box::new(Service {
+            tree: tree(root, &parts)?,
+            listener: Arc::clone(&listener),
+            may_chroot: parts.may_chroot,
+            real_devices: parts.real_devices,
+            protections: parts.protections,
+            memories: Memories::default(),
+        }));
+    }
+    let office = Arc::new(Office { listener, parts: all });
+    for _ in 0..if busy { THREADS } else { 1 } {
         let office = Arc::clone(&office);
         thread::Builder::new().name("supervisor".to_owned()).spawn(move || office.serve())?;
     }
@@ -128,30 +168,22 @@ fn serve(listener: Arc<OwnedFd>, parts: Vec<Box<dyn Part>>) -> io::Result<()> {
 }
 
 /// The tree with its placeholders: an inode each, whatever it will be called.
-fn tree(parts: &Parts) -> io::Result<Tree> {
-    let mut tree = Tree::open(&parts.root)?;
+fn tree(root: OwnedFd, parts: &Parts) -> io::Result<Tree> {
+    let mut tree = Tree::open(root, parts.numbers.clone(), parts.record_key.clone())?;
     for (path, memory) in &parts.files {
-        let stat = rustix::fs::fstat(tree.look(path, true)?)?;
-        tree.served.insert((stat.st_dev, stat.st_ino), Served::Memory(memory.try_clone()?));
+        tree.serve(path, Served::Memory(memory.try_clone()?))?;
     }
-    for name in &parts.devices {
-        let path = Path::new("/dev").join(name);
-        let stat = rustix::fs::fstat(tree.look(&path, false)?)?;
-        if rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::RegularFile {
-            tree.served.insert((stat.st_dev, stat.st_ino), Served::Device(path));
+    if parts.devices {
+        for (name, ..) in super::chroot::NODES {
+            let path = Path::new("/dev").join(name);
+            let served = if name == "tty" { Served::Terminal } else { Served::Device(path.clone()) };
+            tree.serve(&path, served)?;
         }
+        tree.serve(Path::new("/dev/pts/ptmx"), Served::Multiplexer)?;
+        let directory = tree.look(Path::new("/dev/pts"), false)?;
+        tree.terminals.show_in(directory)?;
     }
     Ok(tree)
-}
-
-/// Installs the filter on this thread; a supervisor takes its listener.
-pub(super) fn install(protections: Protections) -> io::Result<OwnedFd> {
-    raw::install_listener(&filter::program(protections))
-}
-
-/// Likewise, with the filter of [`Identity`].
-pub(super) fn install_identity() -> io::Result<OwnedFd> {
-    raw::install_listener(&identity::program())
 }
 
 /// One of the things a supervisor does.
@@ -184,7 +216,8 @@ impl Answer {
 struct Service {
     listener: Arc<OwnedFd>,
     tree: Tree,
-    record_key: Option<Key>,
+    may_chroot: bool,
+    real_devices: bool,
     protections: Protections,
     memories: Memories,
 }
@@ -202,12 +235,17 @@ struct Office {
 }
 
 impl Office {
+    /// Until nobody is left who could call; on kernels that do not tell (before
+    /// 6.11) until this process ends.
     fn serve(&self) {
-        while self.wait() {
+        loop {
+            // Not poll(2) first: every moment before a call is taken is one in
+            // which a signal interrupts it.
             let notification = match raw::next_notification(self.listener.as_fd()) {
                 Ok(notification) => notification,
-                // Withdrawn by a signal, or interrupted ourselves.
-                Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EINTR)) => continue,
+                Err(error) if error.raw_os_error() == Some(libc::EINTR) => continue,
+                // Withdrawn by a signal, or nobody is left.
+                Err(error) if error.raw_os_error() == Some(libc::ENOENT) && !self.is_over() => continue,
                 Err(_) => return,
             };
             let known = self.parts.iter().find_map(|part| part.answer(&self.listener, &notification));
@@ -217,17 +255,11 @@ impl Office {
         }
     }
 
-    /// Whether somebody waits; not, once nobody can.
-    fn wait(&self) -> bool {
-        loop {
-            let mut watched = [PollFd::new(self.listener.as_fd(), PollFlags::POLLIN)];
-            match poll(&mut watched, PollTimeout::NONE) {
-                Err(Errno::EINTR) => {}
-                Err(_) => return false,
-                Ok(_) => {
-                    return watched[0].revents().is_some_and(|events| events.contains(PollFlags::POLLIN));
-                }
-            }
+    fn is_over(&self) -> bool {
+        let mut watched = [PollFd::new(self.listener.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut watched, PollTimeout::ZERO) {
+            Ok(_) => watched[0].revents().is_some_and(|events| events.contains(PollFlags::POLLHUP)),
+            Err(_) => false,
         }
     }
 

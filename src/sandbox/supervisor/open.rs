@@ -1,37 +1,75 @@
 //! Opening what only the supervisor can: /proc, placeholders, and files of the
 //! tree that a link in /proc leads to.
 
-use std::io;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, Read};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 
 use nix::libc;
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
 
-use super::calls::caller;
+use super::calls::{Asked, masked};
 use super::proc::Node;
-use super::task::Identity;
-use super::walk::{DELETED, Served, Target};
+use super::task::{self, Identity};
+use super::walk::{DELETED, Inode, Served, Target};
 use super::{Answer, Protection, Service, listing, sealed};
+use crate::metadata::{Device, DeviceKind};
+use crate::sandbox::chroot::NODES;
+use crate::sandbox::raw::Notification;
 
 impl Service {
-    pub(super) fn open(&self, thread: i32, path: &Path, flags: OFlags) -> io::Result<Answer> {
+    pub(super) fn open(
+        &self,
+        notification: &Notification,
+        asked: &Asked,
+        flags: OFlags,
+        mode: u32,
+    ) -> io::Result<Answer> {
+        let thread = notification.thread;
         if !self.protections.keep(Protection::ServedProc)
-            && let Ok(rest) = path.strip_prefix("/proc")
+            && let Ok(rest) = asked.path.strip_prefix("/proc")
         {
             return open_careless(thread, rest, flags);
         }
         let follow = !flags.contains(OFlags::NOFOLLOW) && !flags.contains(OFlags::CREATE | OFlags::EXCL);
-        let target = self.tree.resolve(path, follow, thread)?;
+        let target = self.tree.resolve(&asked.path, follow, thread)?;
         let opened = match target {
             Target::Native => return Ok(Answer::GoOn),
             Target::Missing(errno) => return Ok(Answer::Error(errno)),
+            Target::New(parent, name) if flags.contains(OFlags::CREATE) && !flags.contains(OFlags::PATH) => {
+                Identity::of(thread).and_then(|caller| create(&parent, &name, flags, mode, &caller))
+            }
+            Target::New(..) => return Ok(Answer::Error(libc::ENOENT)),
+            Target::Device(..) | Target::Served(..) if flags.contains(OFlags::PATH) => {
+                return Ok(Answer::GoOn);
+            }
             _ if flags.contains(OFlags::CREATE | OFlags::EXCL) => return Ok(Answer::Error(libc::EEXIST)),
-            Target::Tree(fd) => caller(thread).and_then(|caller| reopen(&fd, flags, &caller)),
+            Target::Tree(fd)
+                if flags.contains(OFlags::PATH) && self.open_place_of(notification, asked, &fd).is_ok() =>
+            {
+                return Ok(Answer::GoOn);
+            }
+            Target::Tree(fd) => Identity::of(thread).and_then(|caller| reopen(&fd, flags, &caller)),
             Target::Served(inode, fd) => self.open_served(thread, inode, &fd, flags),
+            Target::Device(device, fd) => open_device(device, &fd, flags, &Identity::of(thread)?),
             Target::Proc(node) => self.open_proc(thread, &node, flags),
         };
         let close_on_exec = flags.contains(OFlags::CLOEXEC);
+        Ok(Answer::of(opened, |fd| Answer::Descriptor { fd, close_on_exec }))
+    }
+
+    /// A device or a terminal; all else goes on.
+    pub(super) fn open_served_only(&self, thread: i32, path: &Path, flags: OFlags) -> io::Result<Answer> {
+        let Target::Served(inode, fd) = self.tree.resolve(path, true, thread)? else {
+            return Ok(Answer::GoOn);
+        };
+        if matches!(self.tree.behind(inode), Some(Served::Memory(_))) {
+            return Ok(Answer::GoOn);
+        }
+        let close_on_exec = flags.contains(OFlags::CLOEXEC);
+        let opened = self.open_served(thread, inode, &fd, flags);
         Ok(Answer::of(opened, |fd| Answer::Descriptor { fd, close_on_exec }))
     }
 
@@ -39,22 +77,30 @@ impl Service {
     fn open_served(
         &self,
         thread: i32,
-        inode: (u64, u64),
+        inode: Inode,
         placeholder: &OwnedFd,
         flags: OFlags,
     ) -> io::Result<OwnedFd> {
-        match self.tree.served.get(&inode) {
+        if flags.contains(OFlags::DIRECTORY) {
+            return Err(errno(libc::ENOTDIR));
+        }
+        let caller = Identity::of(thread)?;
+        match self.tree.behind(inode) {
             Some(Served::Memory(memory)) => {
                 if writes(flags) {
                     return Err(errno(libc::EROFS));
                 }
-                drop(reopen(placeholder, OFlags::RDONLY, &caller(thread)?)?);
+                drop(reopen(placeholder, OFlags::RDONLY, &caller)?);
                 open_link(memory, OFlags::RDONLY)
             }
             Some(Served::Device(path)) => {
                 Ok(rustix::fs::open(path, kept(flags) | OFlags::NOCTTY, Mode::empty())?)
             }
-            None => Err(errno(libc::ENOENT)),
+            Some(Served::Terminal) => {
+                self.tree.terminals.open_own(task::terminal(thread)?, &caller, kept(flags))
+            }
+            Some(Served::Multiplexer) => self.tree.terminals.make(&caller, kept(flags)),
+            None => self.tree.terminals.open(inode, &caller, kept(flags)),
         }
     }
 
@@ -64,16 +110,54 @@ impl Service {
         }
         match node {
             Node::Listing { .. } if writes(flags) => Err(errno(libc::EISDIR)),
-            Node::Listing { path } => listing::open(&self.tree, path, thread),
-            Node::File { writable: false, .. } | Node::Made { .. } if writes(flags) => {
+            Node::Listing { path, shown } => listing::open(&self.tree, path, shown, thread),
+            Node::File { writable: false, .. } | Node::Made { .. } | Node::Numbered { .. }
+                if writes(flags) =>
+            {
                 Err(errno(libc::EACCES))
             }
             Node::Made { content } => open_link(&sealed(content.as_bytes())?, OFlags::RDONLY),
+            Node::Numbered { path, name, task } => {
+                let mut text = String::new();
+                File::from(open_file(thread, path, OFlags::RDONLY)?).read_to_string(&mut text)?;
+                let text = self.tree.numbers.translate(name, &text, *task)?;
+                open_link(&sealed(text.as_bytes())?, OFlags::RDONLY)
+            }
             Node::File { path, .. } => open_file(thread, path, flags),
             Node::Link { .. } => Err(errno(libc::ELOOP)),
+            Node::Place { .. } if flags.contains(OFlags::NOFOLLOW) => Err(errno(libc::ELOOP)),
             Node::Place { path, text } => open_place(thread, path, text, flags),
         }
     }
+}
+
+/// A new file in a directory that only a link of /proc leads to.
+fn create(
+    parent: &OwnedFd,
+    name: &OsStr,
+    flags: OFlags,
+    mode: u32,
+    caller: &Identity,
+) -> io::Result<OwnedFd> {
+    let flags = kept(flags) | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::NOCTTY;
+    caller.act(|| Ok(rustix::fs::openat(parent, name, flags, masked(mode, caller.umask))?))
+}
+
+/// A node that a RUN made: one of those that every container has, or nothing
+/// that it may open.
+fn open_device(
+    device: Device,
+    placeholder: &OwnedFd,
+    flags: OFlags,
+    caller: &Identity,
+) -> io::Result<OwnedFd> {
+    let is_it = |major, minor| device == Device { kind: DeviceKind::Character, major, minor };
+    let known = NODES.iter().find(|(name, major, minor)| is_it(*major, *minor) && *name != "tty");
+    let Some((name, ..)) = known else { return Err(errno(libc::EPERM)) };
+    // The placeholder has the owner and the mode of the node.
+    let asked = OFlags::from_bits_retain(flags.bits() & libc::O_ACCMODE.cast_unsigned());
+    drop(reopen(placeholder, asked, caller)?);
+    Ok(rustix::fs::open(format!("/dev/{name}"), kept(flags) | OFlags::NOCTTY, Mode::empty())?)
 }
 
 /// What a supervisor must not do, for the test that shows why: the real /proc, as
@@ -99,7 +183,7 @@ fn open_file(thread: i32, path: &str, flags: OFlags) -> io::Result<OwnedFd> {
             _ => Err(errno(libc::EACCES)),
         }
     };
-    let caller = caller(thread)?;
+    let caller = Identity::of(thread)?;
     let process = path.split('/').next().and_then(|first| first.parse::<i32>().ok());
     match process {
         // Root may look at everybody of its own, as far as their own rights go.
@@ -113,7 +197,7 @@ fn open_file(thread: i32, path: &str, flags: OFlags) -> io::Result<OwnedFd> {
 fn open_place(thread: i32, path: &str, text: &Path, flags: OFlags) -> io::Result<OwnedFd> {
     let full = format!("/proc/{path}");
     let bytes = text.as_os_str().as_encoded_bytes();
-    let stat = rustix::fs::stat(&full)?;
+    let stat = task::look_at(thread, || Ok(rustix::fs::stat(&full)?))?;
     let allowed = match FileType::from_raw_mode(stat.st_mode) {
         FileType::Fifo => bytes.starts_with(b"pipe:["),
         FileType::RegularFile => stat.st_nlink == 0 && bytes.ends_with(DELETED),
@@ -124,7 +208,7 @@ fn open_place(thread: i32, path: &str, text: &Path, flags: OFlags) -> io::Result
     if !allowed {
         return Err(errno(libc::ENOENT));
     }
-    caller(thread)?.act(|| {
+    Identity::of(thread)?.act(|| {
         // A pipe is opened without waiting for its other end.
         let fd = rustix::fs::open(&full, kept(flags) | OFlags::NONBLOCK | OFlags::NOCTTY, Mode::empty())?;
         block_again(fd, flags)
@@ -152,7 +236,7 @@ fn block_again(fd: OwnedFd, flags: OFlags) -> io::Result<OwnedFd> {
     Ok(fd)
 }
 
-fn open_link(fd: &OwnedFd, flags: OFlags) -> io::Result<OwnedFd> {
+pub(super) fn open_link(fd: &OwnedFd, flags: OFlags) -> io::Result<OwnedFd> {
     let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
     Ok(rustix::fs::openat(CWD, path, flags | OFlags::CLOEXEC, Mode::empty())?)
 }

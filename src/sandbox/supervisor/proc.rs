@@ -8,16 +8,19 @@ use std::path::{Path, PathBuf};
 use nix::libc;
 
 use super::task::{Identity, is_of_run, read_link};
+use super::walk::Tree;
 
 /// One name in /proc.
 #[derive(Debug)]
 pub(super) enum Node {
-    /// A directory, by its path below the real /proc.
-    Listing { path: String },
+    /// A directory: its path below the real /proc, and as the RUN has it.
+    Listing { path: String, shown: String },
     /// A file that may be read as it is.
     File { path: String, writable: bool },
     /// A file with a content of ours.
     Made { content: &'static str },
+    /// A file (`stat`, `status`) with numbers to translate, of a thread.
+    Numbered { path: String, name: String, task: i32 },
     /// A link inside /proc.
     Link { text: PathBuf },
     /// `cwd`, `root`, `exe` and `fd/N`: a link to wherever the kernel says.
@@ -25,7 +28,9 @@ pub(super) enum Node {
 }
 
 /// Files for everybody.
-const FILES: [&str; 18] = [
+const FILES: [&str; 22] = [
+    "buddyinfo",
+    "cgroups",
     "cmdline",
     "consoles",
     "cpuinfo",
@@ -38,8 +43,10 @@ const FILES: [&str; 18] = [
     "misc",
     "modules",
     "partitions",
+    "softirqs",
     "stat",
     "swaps",
+    "tty/drivers",
     "uptime",
     "version",
     "vmstat",
@@ -50,7 +57,8 @@ const FILES: [&str; 18] = [
 const LINKS: [(&str, &str); 2] = [("mounts", "self/mounts"), ("net", "self/net")];
 
 /// Directories of settings, of which every file may be read.
-const SETTINGS: [&str; 10] = [
+const SETTINGS: [&str; 17] = [
+    "tty",
     "sys",
     "sys/kernel",
     "sys/kernel/random",
@@ -60,12 +68,26 @@ const SETTINGS: [&str; 10] = [
     "sys/fs/inotify",
     "sys/net",
     "sys/net/core",
+    "sys/net/ipv4",
+    "sys/net/ipv6",
+    "sys/net/ipv6/conf",
+    "sys/net/ipv6/conf/all",
+    "sys/net/ipv6/conf/default",
+    "sys/user",
     "sys/crypto",
 ];
 
 /// Settings that tell more than a build needs.
-const HIDDEN: [&str; 4] =
-    ["sys/kernel/core_pattern", "sys/kernel/modprobe", "sys/kernel/hotplug", "sys/kernel/poweroff_cmd"];
+const HIDDEN: [&str; 8] = [
+    "sys/kernel/core_pattern",
+    "sys/kernel/modprobe",
+    "sys/kernel/hotplug",
+    "sys/kernel/poweroff_cmd",
+    "sys/net/ipv4/tcp_fastopen_key",
+    "tty/driver",
+    "tty/ldisc",
+    "tty/ldiscs",
+];
 
 /// Files of a process or thread.
 const OF_TASK: [&str; 29] = [
@@ -121,20 +143,28 @@ const MOUNTINFO: &str = "21 20 0:21 / / rw,relatime - overlay overlay rw\n\
 ///
 /// # Errors
 /// `ENOENT` for everything that is not allowed.
-pub(super) fn node(path: &Path, thread: i32) -> io::Result<Node> {
+pub(super) fn node(tree: &Tree, path: &Path, thread: i32) -> io::Result<Node> {
     let text = path.to_str().ok_or_else(absent)?;
     let parts: Vec<&str> = text.split('/').filter(|part| !part.is_empty()).collect();
     match parts.as_slice() {
-        [] => Ok(Node::Listing { path: String::new() }),
-        ["self"] => Ok(Node::Link { text: Identity::of(thread)?.process.to_string().into() }),
+        [] => Ok(Node::Listing { path: String::new(), shown: String::new() }),
+        ["self"] => Ok(Node::Link { text: tree.numbers.shown(process(thread)?)?.to_string().into() }),
         ["thread-self"] => {
-            Ok(Node::Link { text: format!("{}/task/{thread}", Identity::of(thread)?.process).into() })
+            let (process, thread) = (tree.numbers.shown(process(thread)?)?, tree.numbers.shown(thread)?);
+            Ok(Node::Link { text: format!("{process}/task/{thread}").into() })
+        }
+        [name, ..] if name.starts_with('.') => {
+            tree.aliases.target(text).map(|text| Node::Link { text }).ok_or_else(absent)
         }
         [first, rest @ ..] => match first.parse::<i32>() {
-            Ok(process) => of_process(process, rest, thread),
+            Ok(process) => of_process(tree, process, rest, thread),
             Err(_) => of_all(text),
         },
     }
+}
+
+fn process(thread: i32) -> io::Result<i32> {
+    Ok(Identity::of(thread)?.process)
 }
 
 fn of_all(text: &str) -> io::Result<Node> {
@@ -145,7 +175,7 @@ fn of_all(text: &str) -> io::Result<Node> {
         return Ok(Node::Link { text: link.into() });
     }
     if SETTINGS.contains(&text) {
-        return Ok(Node::Listing { path: text.to_owned() });
+        return Ok(Node::Listing { path: text.to_owned(), shown: text.to_owned() });
     }
     let parent = text.rsplit_once('/').map_or("", |(parent, _)| parent);
     if SETTINGS.contains(&parent) && !HIDDEN.contains(&text) && is_file(text) {
@@ -154,31 +184,35 @@ fn of_all(text: &str) -> io::Result<Node> {
     Err(absent())
 }
 
-fn of_process(process: i32, rest: &[&str], thread: i32) -> io::Result<Node> {
-    if !is_of_run(process) {
-        return Err(absent());
-    }
-    let (own, rest) = match rest {
+/// `shown` and the numbers in `rest` are the RUN's.
+fn of_process(tree: &Tree, shown: i32, rest: &[&str], thread: i32) -> io::Result<Node> {
+    let numbers = &tree.numbers;
+    let process = numbers.ours(shown)?;
+    let (task, own, shown, rest) = match rest {
         ["task", task, rest @ ..] => {
-            let number: i32 = task.parse().map_err(|_| absent())?;
-            let own = format!("{process}/task/{number}");
-            if !Path::new("/proc").join(&own).exists() {
-                return Err(absent());
-            }
-            (own, rest)
+            let task: i32 = task.parse().map_err(|_| absent())?;
+            let number = numbers.thread(process, task)?;
+            (number, format!("{process}/task/{number}"), format!("{shown}/task/{task}"), rest)
         }
-        rest => (process.to_string(), rest),
+        rest => (process, process.to_string(), shown.to_string(), rest),
     };
     let joined = || format!("{own}/{}", rest.join("/"));
     match rest {
-        [] => Ok(Node::Listing { path: own }),
-        ["task" | "fd" | "fdinfo" | "net"] => Ok(Node::Listing { path: joined() }),
-        ["mounts"] => Ok(Node::Made { content: MOUNTS }),
-        ["mountinfo"] => Ok(Node::Made { content: MOUNTINFO }),
+        [] => Ok(Node::Listing { path: own, shown }),
+        ["task" | "fd" | "fdinfo" | "net"] => {
+            Ok(Node::Listing { path: joined(), shown: format!("{shown}/{}", rest.join("/")) })
+        }
+        ["mounts"] if !numbers.differ() => Ok(Node::Made { content: MOUNTS }),
+        ["mountinfo"] if !numbers.differ() => Ok(Node::Made { content: MOUNTINFO }),
+        ["mounts" | "mountinfo" | "mountstats"] => Ok(Node::File { path: joined(), writable: false }),
         ["cwd" | "root" | "exe"] => place(joined(), thread, process),
         ["fd", number] if is_number(number) => place(joined(), thread, process),
         ["fdinfo", number] if is_number(number) => Ok(Node::File { path: joined(), writable: false }),
         ["net", name] if OF_NET.contains(name) => Ok(Node::File { path: joined(), writable: false }),
+        [name @ ("stat" | "status")] if numbers.differ() => {
+            Ok(Node::Numbered { path: joined(), name: (*name).to_owned(), task })
+        }
+        ["sched" | "children"] if numbers.differ() => Err(absent()),
         [name] if OF_TASK.contains(name) => {
             let own = Identity::of(thread)?.process == process;
             Ok(Node::File { path: joined(), writable: own && WRITABLE.contains(name) })
@@ -198,27 +232,35 @@ fn place(path: String, thread: i32, process: i32) -> io::Result<Node> {
     Ok(Node::Place { path, text })
 }
 
-/// The names to show in a directory, with their type.
-pub(super) fn names(path: &str, thread: i32) -> io::Result<Vec<(String, Node)>> {
+/// The names to show in the directory that lies at `path` in the real /proc
+/// and is `shown` to the RUN, with their type.
+pub(super) fn names(tree: &Tree, path: &str, shown: &str, thread: i32) -> io::Result<Vec<(String, Node)>> {
     let mut names: Vec<String> = if path.is_empty() {
-        FILES
-            .iter()
-            .chain(&["sys"])
+        let own = FILES.iter().filter(|name| !name.contains('/') && is_file(name));
+        own.chain(&["sys", "self", "thread-self", "tty"])
             .chain(LINKS.iter().map(|(name, _)| name))
             .map(ToString::to_string)
             .collect()
     } else {
         Vec::new()
     };
+    // Numbers of processes and threads are translated, those of files are not.
+    let are_tasks = path.is_empty() || path.ends_with("/task");
     for entry in std::fs::read_dir(Path::new("/proc").join(path))? {
-        if let Ok(name) = entry?.file_name().into_string()
-            && (!path.is_empty() || is_number(&name))
-        {
-            names.push(name);
+        let Ok(name) = entry?.file_name().into_string() else { continue };
+        match name.parse::<i32>() {
+            Ok(ours) if are_tasks && tree.numbers.differ() => {
+                if is_of_run(ours) || !path.is_empty() {
+                    names.extend(tree.numbers.shown(ours).ok().map(|shown| shown.to_string()));
+                }
+            }
+            Ok(_) => names.push(name),
+            Err(_) if !path.is_empty() => names.push(name),
+            Err(_) => {}
         }
     }
     let kind = |name: String| {
-        let node = node(&Path::new(path).join(&name), thread).ok()?;
+        let node = node(tree, &Path::new(shown).join(&name), thread).ok()?;
         Some((name, node))
     };
     Ok(names.into_iter().filter_map(kind).collect())
@@ -244,15 +286,18 @@ fn absent() -> io::Error {
 
 #[cfg(test)]
 mod tests {
+    use super::super::numbers::Numbers;
     use super::*;
 
     #[track_caller]
     fn check(path: &str, expected: &str) {
         let own = std::process::id().cast_signed();
-        let found = match node(Path::new(path), own) {
+        let root = crate::sandbox::mounts::open_path(Path::new("/")).unwrap();
+        let tree = Tree::open(root, Numbers::Ours, None).unwrap();
+        let found = match node(&tree, Path::new(path), own) {
             Ok(Node::Listing { .. }) => "listing",
             Ok(Node::File { .. }) => "file",
-            Ok(Node::Made { .. }) => "made",
+            Ok(Node::Made { .. } | Node::Numbered { .. }) => "made",
             Ok(Node::Link { .. }) => "link",
             Ok(Node::Place { .. }) => "place",
             Err(_) => "absent",

@@ -28,6 +28,8 @@ const PAGE: u64 = 4096;
 pub(super) struct Identity {
     /// The process.
     pub(super) process: i32,
+    /// The thread, in the innermost pid namespace that it is in.
+    pub(super) shown: i32,
     /// Its ids for files.
     pub(super) uid: u32,
     pub(super) gid: u32,
@@ -54,6 +56,7 @@ impl Identity {
             let last = |numbers: &mut std::str::SplitWhitespace<'_>| numbers.nth(3)?.parse().ok();
             match name {
                 "Tgid" => found.process = numbers.next().and_then(|text| text.parse().ok()).unwrap_or(0),
+                "NSpid" => found.shown = numbers.last().and_then(|text| text.parse().ok()).unwrap_or(0),
                 "Uid" => found.uid = last(&mut numbers).unwrap_or(u32::MAX),
                 "Gid" => found.gid = last(&mut numbers).unwrap_or(u32::MAX),
                 "Groups" => found.groups = numbers.filter_map(|text| text.parse().ok()).collect(),
@@ -163,6 +166,25 @@ impl Memories {
         Err(io::Error::from_raw_os_error(libc::ENAMETOOLONG))
     }
 
+    /// A text of a process that cannot be read because it was forked by one that
+    /// had changed its ids: as it was in that one, whose memory is kept. The
+    /// process may have written another text there since.
+    pub(super) fn read_inherited_text(&self, thread: i32, address: u64) -> io::Result<Vec<u8>> {
+        let denied = || io::Error::from(io::ErrorKind::PermissionDenied);
+        let mut process = Identity::of(thread)?.process;
+        for _ in 0..2 {
+            let stat = fs::read(format!("/proc/{process}/stat"))?;
+            process = parent(&stat).ok_or_else(denied)?;
+            let Some(memory) = self.kept(process) else { continue };
+            let mut text = vec![0; 256];
+            let length = memory.read_at(&mut text, address)?;
+            let end = text.iter().take(length).position(|byte| *byte == 0).ok_or_else(denied)?;
+            text.truncate(end);
+            return Ok(text);
+        }
+        Err(denied())
+    }
+
     /// Fills `bytes` from `address`.
     pub(super) fn read_exact(&self, thread: i32, address: u64, bytes: &mut [u8]) -> io::Result<()> {
         let wanted = bytes.len();
@@ -205,10 +227,33 @@ impl Memories {
         if written? == bytes.len() { Ok(()) } else { Err(io::Error::from_raw_os_error(libc::EFAULT)) }
     }
 
+    /// Likewise, also where the caller itself may only read (ptrace(2) pokes so).
+    pub(super) fn write_anywhere(&self, thread: i32, address: u64, bytes: &[u8]) -> io::Result<()> {
+        match self.write(thread, address, bytes) {
+            Err(error) if error.raw_os_error() == Some(libc::EFAULT) => {
+                let memory =
+                    try_both(thread, || File::options().write(true).open(format!("/proc/{thread}/mem")))?;
+                memory.write_all_at(bytes, address)
+            }
+            other => other,
+        }
+    }
+
     fn kept(&self, thread: i32) -> Option<Arc<File>> {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         kept.get(&Identity::of(thread).ok()?.process).cloned()
     }
+}
+
+/// Looks at a file of a process, as root, then as the process itself.
+pub(super) fn look_at<T>(thread: i32, look: impl Fn() -> io::Result<T>) -> io::Result<T> {
+    try_both(thread, look)
+}
+
+/// The number of its controlling terminal, as stat(2) has it; 0: none.
+pub(super) fn terminal(thread: i32) -> io::Result<u64> {
+    let stat = fs::read(format!("/proc/{thread}/stat"))?;
+    Ok(field(&stat, 4).and_then(|text| text.parse().ok()).unwrap_or(0))
 }
 
 /// Where a link below `/proc/PID` of a process points, as the kernel tells it.
@@ -246,8 +291,13 @@ pub(super) fn is_of_run(process: i32) -> bool {
 }
 
 fn parent(stat: &[u8]) -> Option<i32> {
+    field(stat, 1)?.parse().ok()
+}
+
+/// A field of proc_pid_stat(5), counted from the state, which is 0.
+fn field(stat: &[u8], place: usize) -> Option<&str> {
     let end = stat.iter().rposition(|byte| *byte == b')')?;
-    std::str::from_utf8(&stat[end + 1..]).ok()?.split_whitespace().nth(1)?.parse().ok()
+    std::str::from_utf8(&stat[end + 1..]).ok()?.split_whitespace().nth(place)
 }
 
 /// Text as a path.
@@ -261,8 +311,8 @@ mod tests {
 
     #[test]
     fn reads_the_ids_for_files() {
-        let status = "Name:\tx\nUmask:\t0027\nTgid:\t7\nUid:\t1\t2\t3\t4\nGid:\t5\t6\t7\t8\nGroups:\t9 10 \n";
-        let expected = Identity { process: 7, uid: 4, gid: 8, groups: vec![9, 10], umask: 0o027 };
+        let status = "Name:\tx\nUmask:\t0027\nTgid:\t7\nUid:\t1\t2\t3\t4\nGid:\t5\t6\t7\t8\nGroups:\t9 10 \nNSpid:\t8\t2\n";
+        let expected = Identity { process: 7, shown: 2, uid: 4, gid: 8, groups: vec![9, 10], umask: 0o027 };
         assert_eq!(Identity::parse(status), expected);
     }
 

@@ -14,23 +14,36 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
 use nix::libc;
-use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, Stat};
 
+use super::lend::Aliases;
+use super::numbers::Numbers;
 use super::proc::{self, Node};
-use crate::sandbox::mounts::{link, open_path};
+use super::task;
+use super::terminals::Terminals;
+use crate::metadata::{Device, Key, RECORD_XATTR, Record};
+use crate::sandbox::mounts::link;
 
 const MOST_LINKS: usize = 40;
 
 /// What the kernel says behind a name that is gone.
 pub(super) const DELETED: &[u8] = b" (deleted)";
 
+/// Which file: device and inode number.
+pub(super) type Inode = (u64, u64);
+
 /// The tree of the RUN.
 pub(super) struct Tree {
     pub(super) root: OwnedFd,
     /// As the kernel names it.
     path: PathBuf,
-    /// What lies at an inode of ours, by device and inode number.
-    pub(super) served: HashMap<(u64, u64), Served>,
+    /// What lies at an inode of ours. Each is held open, so that its number
+    /// cannot become another file's.
+    served: HashMap<Inode, (Served, OwnedFd)>,
+    pub(super) terminals: Terminals,
+    pub(super) aliases: Aliases,
+    pub(super) numbers: Numbers,
+    record_key: Option<Key>,
 }
 
 /// What is behind a placeholder.
@@ -39,6 +52,10 @@ pub(super) enum Served {
     Memory(OwnedFd),
     /// A device of the container, by its path.
     Device(PathBuf),
+    /// The terminal that controls the caller.
+    Terminal,
+    /// Makes new terminals.
+    Multiplexer,
 }
 
 /// Where a path leads.
@@ -47,19 +64,63 @@ pub(super) enum Target {
     Native,
     /// Nowhere, and the kernel says that as well as we.
     Missing(i32),
+    /// Nowhere, in a directory that only a link of /proc leads to.
+    New(OwnedFd, OsString),
     /// Something in the tree that only a link of /proc leads to.
     Tree(OwnedFd),
     /// A placeholder, and what is behind it.
-    Served((u64, u64), OwnedFd),
+    Served(Inode, OwnedFd),
+    /// The placeholder of a device that a RUN made.
+    Device(Device, OwnedFd),
     /// In /proc.
     Proc(Node),
 }
 
+/// One component further.
+enum Step {
+    On,
+    Jump(PathBuf),
+    End(Target),
+}
+
 impl Tree {
-    pub(super) fn open(root: &Path) -> io::Result<Self> {
-        let root = open_path(root)?;
+    /// `root` may be a place only.
+    pub(super) fn open(root: OwnedFd, numbers: Numbers, record_key: Option<Key>) -> io::Result<Self> {
         let path = std::fs::read_link(link(&root))?;
-        Ok(Self { root, path, served: HashMap::new() })
+        Ok(Self {
+            root,
+            path,
+            served: HashMap::new(),
+            terminals: Terminals::default(),
+            aliases: Aliases::default(),
+            numbers,
+            record_key,
+        })
+    }
+
+    /// From now on `served` is what the placeholder at `path` stands for. Where
+    /// something else lies (a real device), it is that.
+    pub(super) fn serve(&mut self, path: &Path, served: Served) -> io::Result<()> {
+        let placeholder = self.look(path, matches!(served, Served::Memory(_)))?;
+        let stat = rustix::fs::fstat(&placeholder)?;
+        if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile {
+            self.served.insert((stat.st_dev, stat.st_ino), (served, placeholder));
+        }
+        Ok(())
+    }
+
+    /// What the placeholder stands for; nothing for a terminal of the RUN.
+    pub(super) fn behind(&self, inode: Inode) -> Option<&Served> {
+        self.served.get(&inode).map(|(served, _)| served)
+    }
+
+    /// What authenticates the records of devices.
+    pub(super) fn record_key(&self) -> Option<&Key> {
+        self.record_key.as_ref()
+    }
+
+    fn is_served(&self, inode: Inode) -> bool {
+        self.served.contains_key(&inode) || self.terminals.has(inode)
     }
 
     /// The path inside of one that the kernel told; nothing if it is outside.
@@ -74,17 +135,15 @@ impl Tree {
     }
 
     pub(super) fn open_with(&self, path: &Path, flags: OFlags, more: ResolveFlags) -> io::Result<OwnedFd> {
-        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | more;
-        Ok(rustix::fs::openat2(&self.root, path, flags, Mode::empty(), resolve)?)
+        open_below(&self.root, path, flags, more)
     }
 
     /// Where `path`, absolute inside the tree, leads for `thread`.
     pub(super) fn resolve(&self, path: &Path, follow: bool, thread: i32) -> io::Result<Target> {
-        // `link/` means what the link leads to.
-        let follow = follow || path.as_os_str().as_encoded_bytes().ends_with(b"/");
-        if let Ok(rest) = path.strip_prefix("/proc")
-            && rest != Path::new("")
-        {
+        // `link/` means what the link leads to, and so does `link/.`.
+        let text = path.as_os_str().as_encoded_bytes();
+        let follow = follow || text.ends_with(b"/") || text.ends_with(b"/.");
+        if in_proc(path).is_some_and(|rest| rest != Path::new("")) {
             return self.walk(path, follow, thread);
         }
         match self.look(path, follow) {
@@ -98,14 +157,34 @@ impl Tree {
     fn judge(&self, fd: OwnedFd, thread: i32) -> io::Result<Target> {
         let stat = rustix::fs::fstat(&fd)?;
         let inode = (stat.st_dev, stat.st_ino);
-        if self.served.contains_key(&inode) {
+        if self.is_served(inode) {
             return Ok(Target::Served(inode, fd));
+        }
+        self.terminals.tidy(inode);
+        if let Some(device) = self.device(&fd, &stat) {
+            return Ok(Target::Device(device, fd));
         }
         let inside = self.inside(&std::fs::read_link(link(&fd))?);
         match inside.as_deref().map(|inside| inside.strip_prefix("/proc")) {
-            Some(Ok(rest)) => proc::node(rest, thread).map(Target::Proc).or_else(missing),
+            Some(Ok(rest)) => self.node(rest, thread).map(Target::Proc).or_else(missing),
             _ => Ok(Target::Native),
         }
+    }
+
+    /// What an empty file really is.
+    fn device(&self, fd: &OwnedFd, stat: &Stat) -> Option<Device> {
+        let key = self.record_key.as_ref()?;
+        if stat.st_size != 0 || FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return None;
+        }
+        let mut value = [0; 256];
+        // Through the link of this process: a place has no attributes itself.
+        let length = rustix::fs::getxattr(link(fd), RECORD_XATTR, &mut value[..]).ok()?;
+        Record::from_xattr(&value[..length], key)?.device
+    }
+
+    fn node(&self, rest: &Path, thread: i32) -> io::Result<Node> {
+        proc::node(self, rest, thread)
     }
 
     /// Component by component, with links of the tree and of /proc.
@@ -120,35 +199,26 @@ impl Tree {
                 continue;
             }
             let next = at.join(&name);
-            let last = ahead.is_empty() && !follow;
-            let text = if let Ok(rest) = next.strip_prefix("/proc")
-                && rest != Path::new("")
-            {
-                through_proc = true;
-                match proc::node(rest, thread) {
-                    Ok(node @ (Node::Link { .. } | Node::Place { .. })) if last => {
-                        return Ok(Target::Proc(node));
-                    }
-                    Ok(Node::Link { text }) => Some(text),
-                    Ok(node @ Node::Place { .. }) => match (self.enter(&node), ahead.is_empty()) {
-                        (Some(inside), _) => Some(inside),
-                        (None, true) => return Ok(Target::Proc(node)),
-                        (None, false) => return Ok(Target::Missing(libc::ENOENT)),
-                    },
-                    Ok(node) if ahead.is_empty() => return Ok(Target::Proc(node)),
-                    Ok(_) => None,
-                    Err(error) => return missing(error),
+            let is_last = ahead.is_empty();
+            let step = match in_proc(&next) {
+                Some(rest) if rest != Path::new("") => {
+                    through_proc = true;
+                    self.step_in_proc(rest, is_last, follow, thread)?
                 }
-            } else {
-                match self.peek(&next, last) {
-                    Ok(text) => text,
-                    Err(error) if through_proc => return missing(error),
-                    Err(_) => return Ok(Target::Native),
-                }
+                _ => match self.peek(&next, is_last && !follow) {
+                    Ok(text) => text.map_or(Step::On, Step::Jump),
+                    Err(error) if through_proc && is_last && is_absent(&error) => Step::On,
+                    Err(error) if through_proc => Step::End(missing(error)?),
+                    Err(_) => Step::End(Target::Native),
+                },
             };
-            let Some(text) = text else {
-                at = next;
-                continue;
+            let text = match step {
+                Step::End(target) => return Ok(target),
+                Step::On => {
+                    at = next;
+                    continue;
+                }
+                Step::Jump(text) => text,
             };
             links += 1;
             if links > MOST_LINKS {
@@ -164,18 +234,75 @@ impl Tree {
         if !through_proc {
             return Ok(Target::Native);
         }
-        if let Ok(rest) = at.strip_prefix("/proc") {
-            return proc::node(rest, thread).map(Target::Proc).or_else(missing);
+        self.arrive(&at, follow, thread)
+    }
+
+    fn step_in_proc(&self, rest: &Path, is_last: bool, follow: bool, thread: i32) -> io::Result<Step> {
+        // What an alias lies in: whether there is one its own step tells.
+        if !is_last && rest.as_os_str().as_encoded_bytes().starts_with(b".") && rest.components().count() == 1
+        {
+            return Ok(Step::On);
         }
-        let fd = match self.look(&at, follow) {
+        let node = match self.node(rest, thread) {
+            Ok(node) => node,
+            Err(error) => return missing(error).map(Step::End),
+        };
+        Ok(match node {
+            Node::Link { .. } | Node::Place { .. } if is_last && !follow => Step::End(Target::Proc(node)),
+            Node::Link { text } => Step::Jump(text),
+            Node::Place { .. } => match self.enter(&node) {
+                // The link is to the file itself, whatever has its name by now.
+                Some(inside) if is_last => match self.exactly(&node, &inside, thread) {
+                    Some(target) => Step::End(target),
+                    None if in_proc(&inside).is_some() => Step::Jump(inside),
+                    None => Step::End(Target::Proc(node)),
+                },
+                Some(inside) => Step::Jump(inside),
+                None if is_last => Step::End(Target::Proc(node)),
+                None => Step::End(Target::Missing(libc::ENOENT)),
+            },
+            node if is_last => Step::End(Target::Proc(node)),
+            Node::Listing { .. } => Step::On,
+            _ => Step::End(Target::Missing(libc::ENOTDIR)),
+        })
+    }
+
+    /// What lies in the tree where a link of /proc leads to, if it is that.
+    fn exactly(&self, node: &Node, inside: &Path, thread: i32) -> Option<Target> {
+        let Node::Place { path, text } = node else { return None };
+        if in_proc(inside).is_some() {
+            return None;
+        }
+        let fd = self.look(inside, false).ok()?;
+        let found = rustix::fs::fstat(&fd).ok()?;
+        let is_known = proc::known_device(text).is_some();
+        let meant = task::look_at(thread, || Ok(rustix::fs::stat(format!("/proc/{path}"))?)).ok()?;
+        if !is_known && (found.st_dev, found.st_ino) != (meant.st_dev, meant.st_ino) {
+            return None;
+        }
+        let inode = (found.st_dev, found.st_ino);
+        Some(if self.is_served(inode) { Target::Served(inode, fd) } else { Target::Tree(fd) })
+    }
+
+    fn arrive(&self, at: &Path, follow: bool, thread: i32) -> io::Result<Target> {
+        if let Some(rest) = in_proc(at) {
+            return self.node(rest, thread).map(Target::Proc).or_else(missing);
+        }
+        let fd = match self.look(at, follow) {
             Ok(fd) => fd,
+            Err(error) if is_absent(&error) => return self.new_in(at).or_else(missing),
             Err(error) => return missing(error),
         };
         let stat = rustix::fs::fstat(&fd)?;
-        match self.served.contains_key(&(stat.st_dev, stat.st_ino)) {
-            true => Ok(Target::Served((stat.st_dev, stat.st_ino), fd)),
-            false => Ok(Target::Tree(fd)),
-        }
+        let inode = (stat.st_dev, stat.st_ino);
+        Ok(if self.is_served(inode) { Target::Served(inode, fd) } else { Target::Tree(fd) })
+    }
+
+    fn new_in(&self, at: &Path) -> io::Result<Target> {
+        let (Some(parent), Some(name)) = (at.parent(), at.file_name()) else {
+            return Err(io::Error::from_raw_os_error(libc::ENOENT));
+        };
+        Ok(Target::New(self.look(parent, true)?, name.to_owned()))
     }
 
     /// A place of a process that lies in the tree, or is a device that the tree has too.
@@ -195,16 +322,36 @@ impl Tree {
             ResolveFlags::NO_SYMLINKS,
         )?;
         let stat = rustix::fs::fstat(&fd)?;
-        if last || rustix::fs::FileType::from_raw_mode(stat.st_mode) != rustix::fs::FileType::Symlink {
+        if last || FileType::from_raw_mode(stat.st_mode) != FileType::Symlink {
             return Ok(None);
         }
         let text = rustix::fs::readlinkat(fd.as_fd(), "", Vec::new())?;
-        Ok(Some(super::task::path(text.as_bytes()).to_owned()))
+        Ok(Some(task::path(text.as_bytes()).to_owned()))
     }
+}
+
+/// Opens `path` with `root` as `/`, through no magic link.
+pub(super) fn open_below(
+    root: impl AsFd,
+    path: &Path,
+    flags: OFlags,
+    more: ResolveFlags,
+) -> io::Result<OwnedFd> {
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | more;
+    Ok(rustix::fs::openat2(root, path, flags, Mode::empty(), resolve)?)
+}
+
+/// What comes behind /proc.
+fn in_proc(path: &Path) -> Option<&Path> {
+    path.strip_prefix("/proc").ok()
 }
 
 fn missing(error: io::Error) -> io::Result<Target> {
     Ok(Target::Missing(error.raw_os_error().unwrap_or(libc::ENOENT)))
+}
+
+fn is_absent(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::ENOENT)
 }
 
 fn components(path: &Path) -> VecDeque<OsString> {

@@ -18,6 +18,7 @@ use super::credentials::MKNOD;
 use super::owner::split_mode;
 use super::permission::{ENTER, WRITE};
 use crate::metadata::Record;
+use crate::sandbox::supervisor::devices::Wanted;
 use crate::sandbox::supervisor::{Answer, devices};
 
 const SETGID: u32 = 0o2000;
@@ -164,7 +165,7 @@ impl Identity {
             Err(errno) => return Ok(Answer::Error(errno.raw_os_error())),
         };
         let owner = (owner != (0, 0)).then_some(owner);
-        let device = Some(devices::described(kind, number));
+        let device = Some(devices::described(Wanted { mode: kind, device: number }));
         let kept = self.put(&Record { owner, device, ..Record::default() }, &made);
         let done =
             kept.and_then(|()| Ok(rustix::fs::chmod(link(&made), Mode::from_raw_mode(mode & 0o7777))?));

@@ -120,8 +120,27 @@ const fn errno(number: i32) -> u32 {
     libc::SECCOMP_RET_ERRNO | number.cast_unsigned()
 }
 
-/// Foreign architectures pass: what they ask gets the kernel's own answers.
-pub(in crate::sandbox) fn program() -> Vec<sock_filter> {
+/// What is not about identity goes on with `next`, another whole program, or
+/// else passes, as do foreign architectures: they get the kernel's own answers.
+pub(in crate::sandbox) fn program(next: &[sock_filter]) -> Vec<sock_filter> {
+    const JUMP: u16 = 0x05;
+    let mut program = own_program();
+    if next.is_empty() {
+        return program;
+    }
+    let length = program.len();
+    for (at, step) in program.iter_mut().enumerate() {
+        if step.code == RETURN && step.k == libc::SECCOMP_RET_ALLOW {
+            // Jumps count from the step behind.
+            let ahead = u32::try_from(length - at - 1).expect("a program has some hundred steps");
+            *step = sock_filter { code: JUMP, jt: 0, jf: 0, k: ahead };
+        }
+    }
+    program.extend_from_slice(next);
+    program
+}
+
+fn own_program() -> Vec<sock_filter> {
     let mut program = vec![
         step(LOAD, 0, 0, ARCHITECTURE),
         step(EQUAL, 1, 0, OWN),
@@ -187,11 +206,10 @@ mod tests {
 
     /// What the program says of a call: a reading of classic BPF as far as it
     /// is used here.
-    fn verdict(call: libc::c_long, arguments: [u32; 3]) -> u32 {
-        let program = program();
+    fn verdict(program: &[sock_filter], call: libc::c_long, arguments: [u32; 3]) -> u32 {
         let (mut at, mut value) = (0, 0);
         loop {
-            let sock_filter { code, jt, jf, k } = program[at];
+            let sock_filter { code, jt, jf, k } = program[at].clone();
             at += 1;
             let jump = match code {
                 LOAD => {
@@ -215,6 +233,10 @@ mod tests {
                     } else {
                         jf
                     }
+                }
+                0x05 => {
+                    at += k as usize;
+                    0
                 }
                 RETURN => return k,
                 other => panic!("{other:#x}"),
@@ -255,7 +277,23 @@ mod tests {
             (libc::SYS_prctl, [libc::PR_SET_NAME.cast_unsigned(), 0, 0], allowed),
             (libc::SYS_exit_group, [0; 3], allowed),
         ] {
-            assert_eq!(verdict(call, arguments), expected, "{call} {arguments:?}");
+            assert_eq!(verdict(&program(&[]), call, arguments), expected, "{call} {arguments:?}");
+        }
+    }
+
+    #[test]
+    fn goes_on_with_another_program() {
+        const DEFER: u32 = 0xabc;
+        let next = [give(DEFER)];
+        for (call, arguments, expected) in [
+            (libc::SYS_getuid, [0; 3], libc::SECCOMP_RET_USER_NOTIF),
+            (libc::SYS_read, [0; 3], DEFER),
+            (libc::SYS_openat, [0; 3], DEFER),
+            (libc::SYS_prctl, [libc::PR_SET_NAME.cast_unsigned(), 0, 0], DEFER),
+            (libc::SYS_getsockopt, [3, 6, 6], DEFER),
+            (libc::SYS_openat2, [0; 3], errno(libc::ENOSYS)),
+        ] {
+            assert_eq!(verdict(&program(&next), call, arguments), expected, "{call} {arguments:?}");
         }
     }
 }
