@@ -48,7 +48,7 @@ pub fn images_to_check(
     known: &Bases,
 ) -> Vec<(Reference, Platform)> {
     let drafted = Drafted::of(dockerfile, options, known, reach(options), &mut Report::default());
-    let wanted = drafted.map(|drafted| drafted.from_images()).unwrap_or_default();
+    let wanted = drafted.map(|drafted| drafted.stage_images()).unwrap_or_default();
     wanted.into_iter().filter(|image| !known.contains_key(image)).collect()
 }
 

@@ -88,7 +88,7 @@ impl<'a> Drafted<'a> {
     }
 
     /// External images that stages start from.
-    pub(super) fn from_images(&self) -> Vec<(Reference, Platform)> {
+    pub(super) fn stage_images(&self) -> Vec<(Reference, Platform)> {
         let nodes = self.graph.needed.iter().map(|stage| &self.graph.nodes[*stage]);
         let image = |node: &Node<'_>| match &node.base {
             Base::Image(reference) => Some((reference.clone(), node.platform.clone())),
@@ -100,7 +100,7 @@ impl<'a> Drafted<'a> {
     /// External images by what reads them: FROM or COPY and RUN.
     fn bases(&self, options: &Options) -> Vec<(Reference, Platform)> {
         let mut bases = self.images(options);
-        bases.extend(self.from_images());
+        bases.extend(self.stage_images());
         bases.sort();
         bases.dedup();
         bases

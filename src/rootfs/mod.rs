@@ -134,7 +134,9 @@ impl Rootfs {
                 upper::normalise(&root, &self.before, &found, &plan)?;
                 // Of files that had to be rejoined the layer knows more than the directory.
                 let is_rejoined = |path: &PathBuf| plan.has(path);
-                let mut rejoined = found.groups.iter().filter(|group| group.rejoined);
+                // So does it of a group of which some names still show the lower file.
+                let is_apart = |group: &&plan::Group| group.rejoined || !group.split_off.is_empty();
+                let mut rejoined = found.groups.iter().filter(is_apart);
                 *packed = !rejoined.any(|group| group.names.iter().any(is_rejoined));
                 Ok(layer)
             }

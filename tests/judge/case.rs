@@ -58,8 +58,7 @@ impl Case {
     /// Reads a case.
     pub(super) fn read(path: &Path) -> Self {
         let text = fs::read_to_string(path).unwrap();
-        let group = path.parent().unwrap().file_name().unwrap().to_string_lossy();
-        let name = format!("{group}/{}", path.file_stem().unwrap().to_string_lossy());
+        let name = name(path);
         let mut sections = sections(&text);
         let head = header(&sections.remove(0).1);
         let mut case = Self {
@@ -121,6 +120,7 @@ impl Case {
         for file in &self.files {
             file.write(bench, words);
         }
+        give(bench, &bench.path("context"));
         for file in self.files.iter().rev() {
             file.touch(bench);
         }
@@ -133,6 +133,12 @@ impl Case {
         let before = text.find("\n-- buildkit").map_or(text.trim_end_matches('\n'), |at| &text[..at]);
         fs::write(&self.path, format!("{before}\n{golden}")).unwrap();
     }
+}
+
+/// `GROUP/NAME` of a case's file.
+pub(super) fn name(path: &Path) -> String {
+    let group = path.parent().unwrap().file_name().unwrap().to_string_lossy();
+    format!("{group}/{}", path.file_stem().unwrap().to_string_lossy())
 }
 
 /// `title` and content of each `-- title --`; the first has no title.
@@ -224,6 +230,19 @@ impl File {
         parents
             .take_while(|parent| parent.starts_with(bench.path("")))
             .for_each(|parent| touch(parent, TIME));
+    }
+}
+
+/// Everything in the context belongs to whoever builds.
+fn give(bench: &Bench, path: &Path) {
+    for entry in fs::read_dir(path).unwrap() {
+        let entry = entry.unwrap();
+        if !entry.file_type().unwrap().is_symlink() {
+            bench.give(&entry.path());
+        }
+        if entry.file_type().unwrap().is_dir() {
+            give(bench, &entry.path());
+        }
     }
 }
 

@@ -6,7 +6,8 @@
 //! - `CORACLE_BLESS=missing|all`: asks BuildKit (`docker buildx` and whatever daemon
 //!   `DOCKER_HOST` names), and writes its answer into the file first;
 //! - `CORACLE_BLESS=ask`: asks BuildKit now and writes nothing;
-//! - `CORACLE_SOAK=1`: every case; without it those that are not marked `soak:`.
+//! - `CORACLE_SOAK=1`: every case, as root and as an ordinary user; without it every
+//!   third of those that are not marked `soak:`.
 
 mod buildkit;
 mod case;
@@ -16,7 +17,7 @@ mod picture;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use libtest_mimic::Trial;
+use libtest_mimic::{Completion, Trial};
 
 use self::case::Case;
 use self::picture::Picture;
@@ -26,15 +27,26 @@ use crate::support::{Bench, User, caught, plain, switch};
 /// One test for each case: `judge::language/NAME`.
 pub fn trials() -> Vec<Trial> {
     let soak = switch("CORACLE_SOAK").is_some();
+    let bless = switch("CORACLE_BLESS").is_some();
     let mut trials = if soak { vec![plain("judge::defended", report)] } else { Vec::new() };
-    for path in corpus() {
-        let case = Case::read(&path);
-        if soak || !case.is("soak") {
-            let name = format!("judge::{}", case.name);
-            trials.push(Trial::ignorable_test(name, move || caught(|| judge(&case))));
+    for (number, path) in corpus().iter().enumerate() {
+        let name = case::name(path);
+        if soak || bless || number % 3 == 0 && !Case::read(path).is("soak") {
+            trials.push(trial(&name, path, || Ok(User::caller())));
+        }
+        if soak && User::root().is_ok() {
+            trials.push(trial(&format!("{name}::as_ordinary"), path, User::ordinary));
         }
     }
     trials
+}
+
+fn trial(name: &str, path: &Path, find: fn() -> Result<User, String>) -> Trial {
+    let path = path.to_owned();
+    Trial::ignorable_test(format!("judge::{name}"), move || match find() {
+        Ok(user) => caught(|| judge(&Case::read(&path), user)),
+        Err(reason) => Ok(Completion::ignored_with(reason)),
+    })
 }
 
 /// Lines of the result file of `make soak`.
@@ -66,8 +78,8 @@ fn corpus() -> Vec<PathBuf> {
     found
 }
 
-fn judge(case: &Case) {
-    let mut bench = Bench::new(User::caller());
+fn judge(case: &Case, user: User) {
+    let mut bench = Bench::new(user);
     let words = serve(case, &mut bench);
     case.lay_out(&bench, &words);
     let golden = golden(case, &mut bench, &words);

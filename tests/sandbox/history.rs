@@ -145,6 +145,26 @@ impl History {
         Path::new(directory).join(NAMES[self.below(NAMES.len())])
     }
 
+    /// Something that is there, or any name.
+    fn target(&mut self) -> io::Result<PathBuf> {
+        if self.below(3) == 0 {
+            return Ok(self.path());
+        }
+        let mut all = BTreeSet::new();
+        let mut ahead = vec![PathBuf::from(TOP)];
+        while let Some(directory) = ahead.pop() {
+            for child in fs::read_dir(&directory)? {
+                let child = child?;
+                if child.file_type()?.is_dir() {
+                    ahead.push(child.path());
+                }
+                all.insert(child.path());
+            }
+        }
+        let at = self.below(all.len().max(1));
+        Ok(all.into_iter().nth(at).unwrap_or_else(|| PathBuf::from("/w/a")))
+    }
+
     fn directory(&mut self) -> PathBuf {
         PathBuf::from(DIRECTORIES[1 + self.below(DIRECTORIES.len() - 1)])
     }
@@ -152,7 +172,7 @@ impl History {
     /// One thing. An error is as good as a success: it must be the same one.
     fn step(&mut self) -> io::Result<()> {
         let operation = self.below(22);
-        let (path, other) = (self.path(), self.path());
+        let (path, other) = (self.target()?, self.path());
         let number = self.below(1000);
         self.said = format!("{operation} {} {} {number}", path.display(), other.display());
         match operation {
@@ -297,14 +317,15 @@ impl History {
 
     fn rename_file(&mut self, from: &Path, to: &Path) -> io::Result<()> {
         let is_left_out = self.groups.contains_key(from) || self.is_last_touched(to);
-        if is_left_out || fs::symlink_metadata(from)?.is_dir() {
+        let moved = fs::symlink_metadata(from)?;
+        // Of two names of one file rename(2) does nothing, and on overlayfs may
+        // say ESTALE.
+        let is_same = fs::symlink_metadata(to).is_ok_and(|there| there.ino() == moved.ino());
+        if is_left_out || is_same || moved.is_dir() {
             return Ok(());
         }
         fs::rename(from, to)?;
-        // Two names of one file: rename(2) does nothing then.
-        if fs::symlink_metadata(from).is_err() {
-            self.gone(to);
-        }
+        self.gone(to);
         self.set_parent_time(from)?;
         self.set_parent_time(to)
     }

@@ -124,9 +124,15 @@ fn trial(name: &str, case: Case, bench: &Arc<Bench>) -> Trial {
     Trial::test(name, run).with_ignored_flag(missing)
 }
 
-/// About entering a namespace, or about this list.
-const NAMESPACES_ONLY: [&str; 4] =
-    ["passes_on_mounts_too", "passes_on_single_too", "ends_as_the_builder_ends", "costs_little"];
+/// About entering a namespace, about no RUN, or about this list.
+const NAMESPACES_ONLY: [&str; 6] = [
+    "passes_on_mounts_too",
+    "passes_on_single_too",
+    "ends_as_the_builder_ends",
+    "costs_little",
+    "scans_in_little_memory",
+    "merges_more_layers_than_overlay_takes",
+];
 
 type Case = fn(&Bench);
 

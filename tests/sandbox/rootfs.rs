@@ -46,6 +46,9 @@ impl<'a> Line<'a> {
         };
         let plain = |path: &str| (file(path, &old), Some(old.clone()));
         line.add_layer(vec![
+            (directory("dev"), None),
+            (directory("proc"), None),
+            (directory("sys"), None),
             (directory("tool"), None),
             (Entry { uid: 5, ..directory("w") }, None),
             plain("w/a"),
@@ -74,6 +77,9 @@ impl<'a> Line<'a> {
             (directory("bin"), None),
             (Entry { mode: 0o755, ..file("bin/busybox", &busybox) }, Some(busybox)),
             (link("bin/sh", "busybox"), None),
+            (directory("dev"), None),
+            (directory("proc"), None),
+            (directory("sys"), None),
             (Entry { mode: 0o1777, ..directory("tmp") }, None),
         ]);
         let old = b"old\n".to_vec();

@@ -153,7 +153,7 @@ fn trial(
     })
 }
 
-/// Owners, modes, links, deletions and mounts of a RUN; no step of it depends on
+/// Owners, modes, links, deletions, devices, /proc and mounts of a RUN; no step of it depends on
 /// the clock.
 const SMALL: &str = r#"FROM BASE AS tools
 RUN echo tool > /usr/bin/tool && chmod 755 /usr/bin/tool

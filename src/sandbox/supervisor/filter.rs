@@ -139,6 +139,20 @@ pub(super) fn program(heard: Heard, protections: Protections) -> Vec<sock_filter
     program
 }
 
+/// Whether the filter for [`Heard::Paths`] lets this call pass for a flag of it;
+/// another part's filter may hear of it all the same.
+pub(super) fn passes_by_flag(call: libc::c_long, arguments: [u64; 6]) -> bool {
+    let rules = DEVICES.iter().chain(&DEVICES_OF_OLD).chain(&PATHS_BY_FLAG);
+    rules.into_iter().any(|rule| match rule {
+        Rule::Without(own, argument, bits) => *own == call && has(arguments, *argument, *bits),
+        Rule::With(own, argument, bits) => *own == call && !has(arguments, *argument, *bits),
+    })
+}
+
+fn has(arguments: [u64; 6], argument: u32, bits: i32) -> bool {
+    arguments[argument as usize] & u64::from(bits.cast_unsigned()) != 0
+}
+
 fn by_flag(rule: &Rule) -> [sock_filter; 5] {
     let (call, argument, bits, if_set, if_not) = match rule {
         Rule::Without(call, argument, bits) => {
@@ -222,5 +236,16 @@ mod tests {
         check(Heard::Paths, libc::SYS_fchownat, flag(4, 0), hear);
         check(Heard::Paths, libc::SYS_linkat, flag(4, 0), pass);
         check(Heard::Paths, libc::SYS_linkat, flag(4, libc::AT_SYMLINK_FOLLOW), hear);
+    }
+
+    #[test]
+    fn says_what_it_lets_pass() {
+        let fifo = [0, 0, libc::S_IFIFO.into(), 0, 0, 0];
+        assert!(passes_by_flag(libc::SYS_mknodat, fifo));
+        let device = [0, 0, libc::S_IFBLK.into(), 0, 0, 0];
+        assert!(!passes_by_flag(libc::SYS_mknodat, device));
+        let itself = [0, 0, 0, 0, libc::AT_SYMLINK_NOFOLLOW as u64, 0];
+        assert!(passes_by_flag(libc::SYS_fchownat, itself));
+        assert!(!passes_by_flag(libc::SYS_openat, [0; 6]));
     }
 }

@@ -224,6 +224,9 @@ struct Service {
 
 impl Part for Service {
     fn answer(&self, _: &OwnedFd, notification: &Notification) -> Option<Answer> {
+        if filter::passes_by_flag(notification.call, notification.arguments) {
+            return None;
+        }
         Some(self.answer(notification))
     }
 }
