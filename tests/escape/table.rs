@@ -177,7 +177,7 @@ pub const ATTEMPTS: &[Attempt] = &[
     attempt("environment_of_builder", files::environment_of_builder, READING, READING, SERVED),
     attempt("memory_of_builder", files::memory_of_builder, READING, READING, SERVED),
     attempt("write_memory_of_builder", files::write_memory_of_builder, READING, READING, SERVED),
-    attempt("socket_by_path", files::socket_by_path, READING, READING, Untried).on_single(SERVED_FILES),
+    attempt("socket_by_path", files::socket_by_path, SERVED_FILES, READING, Untried),
     attempt("change_through_proc", files::change_through_proc, READING, READING, SERVED),
     attempt("command_line_of_others", files::command_line_of_others, LISTING, LISTING, SERVED),
     attempt("list_of_processes", files::list_of_processes, LISTING, LISTING, SERVED),
