@@ -36,8 +36,6 @@ const DEEPEST: usize = 200;
 pub(in crate::sandbox) struct Limits {
     /// As many processes as it may have.
     most: usize,
-    /// All tasks of the machine before the RUN.
-    tasks: usize,
     sizes: Vec<(PathBuf, OwnedFd, u64)>,
 }
 
@@ -67,12 +65,12 @@ impl Limits {
                 }
             }
         }
-        Ok(Self { most: most(spec.protections), tasks: tasks()?, sizes })
+        Ok(Self { most: most(spec.protections), sizes })
     }
 
     /// Where mounts have sizes: processes alone.
     pub(in crate::sandbox) fn of_processes(protections: Protections) -> io::Result<Self> {
-        Ok(Self { most: most(protections), tasks: tasks()?, sizes: Vec::new() })
+        Ok(Self { most: most(protections), sizes: Vec::new() })
     }
 
     /// Looks until `child` is gone.
@@ -81,10 +79,11 @@ impl Limits {
         let passed = Arc::new(Mutex::new(None));
         let tell = Arc::clone(&passed);
         thread::Builder::new().name("watch".to_owned()).spawn(move || {
+            let mut news = News::default();
             let mut measured = Instant::now();
             let mut took = Duration::ZERO;
             while kill(child, None).is_ok() {
-                let mut failure = self.too_many(stub);
+                let mut failure = self.too_many(stub, &mut news);
                 // Looking at a large directory must not be all that is done.
                 if failure.is_none() && measured.elapsed() >= took * 10 {
                     measured = Instant::now();
@@ -102,11 +101,8 @@ impl Limits {
         Ok(Watch(passed))
     }
 
-    fn too_many(&self, stub: Pid) -> Option<Failure> {
-        // The number of all tasks is one small file; ours are only counted
-        // when that has grown.
-        let many = tasks().is_ok_and(|now| now > self.tasks.saturating_add(self.most));
-        if !many || descendants(stub).is_ok_and(|found| found.len() <= self.most) {
+    fn too_many(&self, stub: Pid, news: &mut News) -> Option<Failure> {
+        if !news.come(self.most) || descendants(stub).is_ok_and(|found| found.len() <= self.most) {
             return None;
         }
         let kind = FailureKind::TooManyProcesses(self.most);
@@ -119,6 +115,33 @@ impl Limits {
             let kind = FailureKind::TmpfsFull { used, size: *size };
             (used > *size).then(|| Failure { kind, action: String::new(), path: target.clone(), errno: 0 })
         })
+    }
+}
+
+/// The number of all tasks of the machine is one small file, and others' come and
+/// go in it. So ours are counted when it is large enough for too many, and has
+/// grown since they were counted last, or else every so many looks.
+#[derive(Default)]
+struct News {
+    counted_at: usize,
+    looks: u32,
+}
+
+impl News {
+    const GROWN: usize = 256;
+    const SELDOM: u32 = 20;
+
+    fn come(&mut self, most: usize) -> bool {
+        let now = tasks().unwrap_or(usize::MAX);
+        self.counted_at = now.min(self.counted_at);
+        self.looks = self.looks.wrapping_add(1);
+        let due =
+            now > self.counted_at.saturating_add(Self::GROWN) || self.looks.is_multiple_of(Self::SELDOM);
+        let count = now > most && due;
+        if count {
+            self.counted_at = now;
+        }
+        count
     }
 }
 
