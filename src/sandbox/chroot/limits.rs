@@ -124,7 +124,8 @@ impl News {
         let now = tasks().unwrap_or(usize::MAX);
         self.counted_at = now.min(self.counted_at);
         self.looks = self.looks.wrapping_add(1);
-        let due = now > self.counted_at.saturating_add(Self::GROWN) || self.looks.is_multiple_of(Self::SELDOM);
+        let due =
+            now > self.counted_at.saturating_add(Self::GROWN) || self.looks.is_multiple_of(Self::SELDOM);
         let count = now > most && due;
         if count {
             self.counted_at = now;
