@@ -6,6 +6,7 @@ use crate::support::{Bench, User, as_everyone};
 
 pub fn trials() -> Vec<Trial> {
     let mut trials = as_everyone("reproducible::twice", twice);
+    trials.extend(as_everyone("reproducible::no_change_under_an_epoch", no_change_under_an_epoch));
     trials.push(Trial::ignorable_test("reproducible::root_and_ordinary_user", || {
         match (User::root(), User::ordinary()) {
             (Ok(root), Ok(ordinary)) => {
@@ -38,6 +39,19 @@ fn digest(user: User) -> (String, String) {
     prepare(&mut bench);
     let image = bench.build(&["-t", "same", "--no-cache"]);
     (image.digest, image.config.to_string())
+}
+
+/// What a step made keeps the time that its layer gave it, so that a later one
+/// which leaves it as it is has nothing to say about it.
+fn no_change_under_an_epoch(mut bench: Bench) {
+    bench.env("SOURCE_DATE_EPOCH", "1000000000");
+    bench.dockerfile(
+        "FROM BASE\nRUN mkdir /d && echo a > /d/f && ln -s f /d/l\n\
+         RUN chmod 600 /d/f && chmod 644 /d/f && chown -R 0:0 /d && test $(stat -c %Y /d/f) = 1000000000\n",
+    );
+    let image = bench.build(&["-t", "same"]);
+    let paths: Vec<_> = image.layers[image.layers.len() - 1].iter().map(|entry| &entry.path).collect();
+    assert!(paths.is_empty(), "{paths:?}");
 }
 
 fn twice(bench: Bench) {

@@ -82,6 +82,11 @@ impl LayerWriter {
         })
     }
 
+    /// The latest time that an entry gets.
+    pub fn clamp(&self) -> Option<i64> {
+        self.options.clamp
+    }
+
     /// Adds an entry. They come sorted as `PathBuf`s are, parents first. Only a
     /// file has a body, of exactly `size` bytes. The root itself is not written
     /// (its entry makes tools change the directory they unpack into), its

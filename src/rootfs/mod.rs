@@ -125,6 +125,7 @@ impl Rootfs {
     /// # Errors
     /// When the tree cannot be read, or holds what no layer can.
     pub fn pack(&mut self, writer: LayerWriter) -> Result<PackedLayer, Error> {
+        let clamp = writer.clamp();
         match &mut self.kind {
             Storing::Overlay { packed, .. } => {
                 let root = disk::Disk::open(&self.scratch.join(UPPER), &self.key)?;
@@ -132,9 +133,12 @@ impl Rootfs {
                 let plan = plan::plan(&found, &self.before, &root)?;
                 let (layer, _) = plan.write(writer, &root, false)?;
                 upper::normalise(&root, &self.before, &found, &plan)?;
+                plan.settle_times(&root, clamp)?;
                 // Of files that had to be rejoined the layer knows more than the directory.
                 let is_rejoined = |path: &PathBuf| plan.has(path);
-                let mut rejoined = found.groups.iter().filter(|group| group.rejoined);
+                // So does it of a group of which some names still show the lower file.
+                let is_apart = |group: &&plan::Group| group.rejoined || !group.split_off.is_empty();
+                let mut rejoined = found.groups.iter().filter(is_apart);
                 *packed = !rejoined.any(|group| group.names.iter().any(is_rejoined));
                 Ok(layer)
             }
@@ -145,6 +149,7 @@ impl Rootfs {
                 let (layer, digests) = plan.write(writer, &root, true)?;
                 self.before.add_packed(&layer, digests)?;
                 tidy::tidy(&root, &self.before, &found, &plan)?;
+                plan.settle_times(&root, clamp)?;
                 Ok(layer)
             }
         }

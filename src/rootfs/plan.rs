@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use crate::image::{Digest, HashingReader};
@@ -196,9 +196,35 @@ impl Plan {
         Ok((writer.finish().map_err(Error::Layer)?, digests))
     }
 
+    /// Gives what is on disk the times that the layer has, if these are clamped: what
+    /// a later step does not change must not seem to differ from the layer.
+    pub(super) fn settle_times(&self, disk: &Disk, clamp: Option<i64>) -> Result<(), Error> {
+        let Some(latest) = clamp else { return Ok(()) };
+        for (path, planned) in &self.entries {
+            let is_of_its_own = !matches!(planned.entry.kind, Kind::Whiteout | Kind::Hardlink { .. });
+            if is_of_its_own && planned.entry.mtime > latest {
+                settle_time(disk, path, latest).map_err(Error::write(path))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Whether the layer says anything about this path.
     pub(super) fn has(&self, path: &Path) -> bool {
         self.entries.contains_key(path)
+    }
+}
+
+/// A parent that the layer says again need not be in an overlay's upper.
+fn settle_time(disk: &Disk, path: &Path, latest: i64) -> io::Result<()> {
+    let set = || -> io::Result<()> {
+        let (parent, name) = disk.parent(path)?;
+        let times = super::upper::modified(latest);
+        Ok(rustix::fs::utimensat(parent, name, &times, rustix::fs::AtFlags::SYMLINK_NOFOLLOW)?)
+    };
+    match set() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        done => done,
     }
 }
 

@@ -46,6 +46,9 @@ impl<'a> Line<'a> {
         };
         let plain = |path: &str| (file(path, &old), Some(old.clone()));
         line.add_layer(vec![
+            (directory("dev"), None),
+            (directory("proc"), None),
+            (directory("sys"), None),
             (directory("tool"), None),
             (Entry { uid: 5, ..directory("w") }, None),
             plain("w/a"),
@@ -74,6 +77,9 @@ impl<'a> Line<'a> {
             (directory("bin"), None),
             (Entry { mode: 0o755, ..file("bin/busybox", &busybox) }, Some(busybox)),
             (link("bin/sh", "busybox"), None),
+            (directory("dev"), None),
+            (directory("proc"), None),
+            (directory("sys"), None),
             (Entry { mode: 0o1777, ..directory("tmp") }, None),
         ]);
         let old = b"old\n".to_vec();
@@ -304,7 +310,7 @@ const OPERATIONS: u32 = 50;
 /// Random histories give the layers that the live tree of plain storage says,
 /// on either storage. `CORACLE_SOAK=1`: a thousand of them.
 pub(crate) fn packs_what_histories_did(bench: &Bench) {
-    let soak = std::env::var_os("CORACLE_SOAK").is_some_and(|value| value == "1");
+    let soak = super::switch("CORACLE_SOAK").is_some();
     let mut seen = 0;
     for history in 0..if soak { 1000 } else { 12 } {
         let mut lines: Vec<Line<'_>> =

@@ -65,8 +65,8 @@ fn answer(directory: &Path, mut stream: TcpStream) -> io::Result<()> {
     while let Some(request) = lines.next().transpose()? {
         while lines.next().transpose()?.is_some_and(|header| !header.is_empty()) {}
         let path = request.split(' ').nth(1).unwrap_or_default();
-        // `+` is the only character of their names that apt escapes.
-        let name = path.rsplit('/').next().unwrap_or_default().replace("%2b", "+");
+        // What apt escapes of the names that packages have.
+        let name = path.rsplit('/').next().unwrap_or_default().replace("%2b", "+").replace("%7e", "~");
         match File::open(directory.join(&name)) {
             Ok(mut file) if !name.is_empty() => {
                 let length = file.metadata()?.len();

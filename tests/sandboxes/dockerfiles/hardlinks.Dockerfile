@@ -4,5 +4,6 @@
 FROM BASE
 RUN mkdir -p /l/d && echo one > /l/a && ln /l/a /l/b && ln /l/a /l/d/c && echo two > /l/x && ln /l/x /l/y && ln -s a /l/s && ln -P /l/s /l/t && mkfifo /l/p && ln /l/p /l/q
 RUN test "$(stat -c %h /l/a /l/x /l/t /l/q | xargs)" = "3 2 2 2" && ln /l/b /l/e && rm /l/y
-RUN test "$(stat -c %h /l/a /l/x | xargs)" = "4 1" && rm /l/a && mv /l/b /l/f
-RUN test "$(stat -c %h /l/f)" = 3 && test /l/f -ef /l/d/c && echo more >> /l/f && chown 5:6 /l/e
+RUN test "$(stat -c %h /l/a)" = 4 && test /l/e -ef /l/d/c && rm /l/a
+RUN test /l/b -ef /l/d/c && echo more >> /l/b
+RUN test "$(cat /l/e)" = "$(cat /l/b)" && chown 5:6 /l/e && test ! -e /l/a

@@ -89,7 +89,7 @@ impl Ids {
     fn set_pair(self, real: u32, effective: u32, privileged: bool) -> Result<Self, i32> {
         let may_be_real = [SAME, self.real, self.effective].contains(&real);
         let may_be_effective = effective == SAME || self.has(effective);
-        if !privileged && !(may_be_real && may_be_effective) {
+        if !(privileged || may_be_real && may_be_effective) {
             return Err(libc::EPERM);
         }
         let mut new = self;
