@@ -38,7 +38,8 @@ fn build(arguments: &[String], bench: &Bench, flags: &[&str]) -> Output {
     let network =
         if arguments.iter().any(|arg| arg.starts_with("--network")) { None } else { Some("--network=host") };
     let mut command = docker(&["buildx", "build", "--progress=plain"]);
-    command.args(network).args(flags).args(arguments).arg("context");
+    // Times are no part of its cache's keys: an answer could have those of another case.
+    command.args(network).arg("--no-cache").args(flags).args(arguments).arg("context");
     command.current_dir(bench.path("")).stdin(Stdio::null()).output().unwrap()
 }
 

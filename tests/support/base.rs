@@ -187,6 +187,8 @@ fn target_entries(tar: &mut LayerTar) {
 }
 
 fn target_changes(tar: &mut LayerTar) {
+    // Named, or its time would be that of unpacking it.
+    tar.directory("t", 0o755, 0);
     for name in ["t/.wh.gone", "t/opaque/.wh..wh..opq", "t/.wh.became-directory"] {
         tar.file(name, 0o644, 0, b"");
     }
