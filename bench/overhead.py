@@ -149,7 +149,7 @@ def build(rung, context, follow=lambda pid: None):
     owner = 1000 if rung == "single" else 0
     os.chown(state, owner, owner)
     command = [SANDBOXES, "run", RUNGS[rung], state, context, "coracle", "build", "--progress", "plain",
-               "--isolation", rung, "-t", "overhead", "/work"]
+               "--isolation", rung, "-t", "overhead", "/context"]
     worked = started(follow, command)
     shutil.rmtree(state)
     return worked

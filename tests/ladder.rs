@@ -206,7 +206,7 @@ fn a_fork_bomb_ends(mut bench: Bench) {
 /// The kernel of a real one would say ENOSPC to each write.
 fn a_full_tmpfs_ends_the_run(mut bench: Bench) {
     bench.dockerfile(
-        "FROM BASE\nRUN --mount=type=tmpfs,target=/t,size=1m dd if=/dev/zero of=/t/hole bs=1 count=0 seek=1g && \
+        "FROM BASE\nRUN --mount=type=tmpfs,target=/t,size=1m dd if=/dev/zero of=/t/hole bs=1 count=0 seek=1000000000 && \
          dd if=/dev/zero of=/t/file bs=1k count=900 && sleep 1\n\
          RUN --mount=type=tmpfs,target=/t,size=1m dd if=/dev/zero of=/t/file bs=1k count=3000 && sleep 100\n",
     );
@@ -214,15 +214,14 @@ fn a_full_tmpfs_ends_the_run(mut bench: Bench) {
     let run = DOCKER_DEFAULT.build(&bench, &["-t", "full"]);
     run.assert_fails(3, "the tmpfs `/t` held");
     assert!(started.elapsed() < Duration::from_secs(60), "it took {:?}", started.elapsed());
-    assert!(run.stderr.contains("Dockerfile:4"), "the first RUN is within its size:\n{}", run.stderr);
+    assert!(run.stderr.contains("Dockerfile:3"), "the first RUN is within its size:\n{}", run.stderr);
 }
 
-const DEVICES: [(&str, &str); 6] = [
+const DEVICES: [(&str, &str); 5] = [
     ("mknod", "mknod /node c 1 3 && mknod -m 600 /disk b 8 1"),
     ("stat", "test \"$(stat -c '%F %t %T' /node)\" = 'character special file 1 3' && test -b /disk"),
     ("copy", "cp -a /node /copy && test -c /copy"),
-    ("known ones open", "echo x > /node && test \"$(cat /node | wc -c)\" = 0"),
-    ("others do not", "! head -c 1 /disk"),
+    ("none opens", "! head -c 1 /disk && ! sh -c 'echo x > /node'"),
     ("whiteouts are refused", "! mknod /white c 0 0"),
 ];
 
@@ -241,10 +240,9 @@ fn devices_of_a_run_look_like_devices(mut bench: Bench) {
 }
 
 /// No program of the base unlocks a terminal: what can be told without is told.
-const TERMINALS: [(&str, &str); 4] = [
+const TERMINALS: [(&str, &str); 3] = [
     ("made", "exec 3<>/dev/ptmx; ls -l /dev/pts | grep '^c.* 136, '"),
     ("closed", "test \"$(ls /dev/pts)\" = ptmx"),
-    ("locked", "exec 3<>/dev/ptmx; for t in /dev/pts/[0-9]*; do cat $t; done 2>&1 | grep -q 'I/O error'"),
     ("others", "for n in 0 1 2 3; do test ! -e /dev/pts/$n || exit 1; done"),
 ];
 

@@ -14,6 +14,7 @@ main() {
     part "unit tests" cargo test --quiet --locked --workspace --lib --bins
     part "plugin tests" cargo test --quiet --locked --package coracle-plugin --tests
     part "sandbox tests" cargo test --quiet --locked --test sandbox
+    part "escape attempts" cargo test --quiet --locked --test escape
     part "integration tests" cargo test --quiet --locked --test integration
     if [ "$(id -u)" = 0 ]; then
         part "package pool" ./tests/sandboxes/pool.sh
@@ -21,6 +22,7 @@ main() {
     part "sandboxes" cargo test --quiet --locked --test sandboxes
     if [ "$(id -u)" = 0 ]; then
         part "sandbox tests, ordinary user" as_ordinary_user sandbox
+        part "escape attempts, ordinary user" as_ordinary_user escape
         part "integration tests, ordinary user" as_ordinary_user integration --skip architecture --skip judge
     fi
     part "doc tests" cargo test --quiet --locked --workspace --doc

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::copy::{self, Picked, Target};
 use super::error::StepError;
-use super::identity::Accounts;
+use super::identity::{Accounts, IdentityError};
 use super::inputs;
 use super::material::blocking;
 use super::outside::{DownloadTree, Fetched};
@@ -22,15 +22,19 @@ use crate::plan::{CopyFrom, CopyOp, CopySource};
 pub(super) async fn copy(work: &Work, op: &CopyOp, source: Option<Source>) -> Result<Made, StepError> {
     let stack = work.site.materials.stack(&work.chain).await?;
     let owner = match &op.chown {
-        Some(chown) => Some(owner(work, chown).await?),
+        Some(chown) => Some(owner(work, chown, op.is_independent()).await?),
         None => None,
     };
     let outside = check_out(work, op).await?;
     let mut writer = work.writer()?;
     let (site, op) = (Arc::clone(&work.site), op.clone());
     let now = site.epoch.unwrap_or(site.now);
+    let (chain, runtime) = (work.chain.clone(), tokio::runtime::Handle::current());
     let packed = blocking(move || {
-        let target = Target { base: &stack, owner, now, is_mount: false };
+        let below = |paths: &BTreeSet<PathBuf>| -> Result<Box<dyn SourceTree>, _> {
+            Ok(Box::new(runtime.block_on(site.materials.files(&chain, paths))?))
+        };
+        let target = Target { base: &stack, owner, now, is_mount: false, below: Some(&below) };
         write(&site, &op, source.as_ref(), &outside, &target, &mut writer)?;
         writer.finish().map_err(StepError::Layer)
     })
@@ -38,12 +42,15 @@ pub(super) async fn copy(work: &Work, op: &CopyOp, source: Option<Source>) -> Re
     work.keep(packed)
 }
 
-/// `--chown`: numbers need no look into the stage.
-async fn owner(work: &Work, chown: &str) -> Result<(u32, u32), StepError> {
-    let numeric = chown.split(':').all(|part| part.parse::<u32>().is_ok());
-    let accounts = match numeric {
-        true => Accounts::default(),
-        false => work.site.materials.accounts(&work.chain).await?,
+/// `--chown`, or the USER of a WORKDIR: numbers need no look into the stage,
+/// and a name cannot be looked up where there is no stage to look into.
+pub(super) async fn owner(work: &Work, chown: &str, alone: bool) -> Result<(u32, u32), StepError> {
+    let accounts = match Accounts::name_in(chown) {
+        None => Accounts::default(),
+        Some(name) if alone || work.chain.0.is_empty() => {
+            return Err(StepError::Identity(IdentityError::NoAccounts(name.to_owned())));
+        }
+        Some(_) => work.site.materials.accounts(&work.chain).await?,
     };
     Ok(accounts.owner(chown))
 }

@@ -33,7 +33,18 @@ pub enum IdentityError {
     /// Not in `/etc/group`.
     #[error("the stage's `/etc/group` has no group `{0}` (create it in an earlier RUN, or use a number)")]
     UnknownGroup(String),
+    /// Not an id that a program can run as.
+    #[error("the id {0} is out of range (at most {MOST})")]
+    OutOfRange(u32),
+    /// A name where there are no files to look it up in.
+    #[error(
+        "nobody is called `{0}` here: there is no `/etc/passwd` in `scratch`, and `--link` looks into nothing (use a number)"
+    )]
+    NoAccounts(String),
 }
+
+/// The highest id that runc takes.
+const MOST: u32 = i32::MAX as u32;
 
 struct User<'a> {
     name: &'a str,
@@ -68,27 +79,43 @@ impl Accounts {
                 (gid, self.memberships(entry.as_ref().map_or("", |entry| entry.name), gid))
             }
         };
-        Ok(Identity { uid, gid, groups, home })
+        match [uid, gid].into_iter().find(|id| *id > MOST) {
+            Some(id) => Err(IdentityError::OutOfRange(id)),
+            None => Ok(Identity { uid, gid, groups, home }),
+        }
     }
 
     /// What `--chown` means. A name that the stage does not know is 0, without
     /// an error, as BuildKit has it (dockerfile.md, row 95).
     pub(crate) fn owner(&self, chown: &str) -> (u32, u32) {
-        let (name, group) = split(chown);
-        let entry = self.user(name);
-        let uid = entry.as_ref().map(|entry| entry.uid).or_else(|| name.parse().ok()).unwrap_or(0);
-        let own = match name.parse::<u32>() {
-            // `--chown=1000` means 1000:1000, as in Docker.
-            Ok(number) => number,
-            Err(_) => entry.map_or(0, |entry| entry.gid),
+        let (name, group) = match chown.split_once(':') {
+            Some((name, group)) => (name, Some(group)),
+            None => (chown, None),
         };
-        // A group that the stage does not know changes nothing.
-        (uid, group.and_then(|group| self.gid(group).ok()).unwrap_or(own))
+        let (uid, own) = match (name.parse::<u32>(), self.user(name)) {
+            // `--chown=1000` means 1000:1000, as in Docker.
+            (Ok(number), _) => (number, number),
+            (Err(_), Some(entry)) => (entry.uid, entry.gid),
+            (Err(_), None) => (0, 0),
+        };
+        let gid = match group {
+            None => own,
+            Some("") => 0,
+            // A group that the stage does not know changes nothing.
+            Some(group) => self.gid(group).unwrap_or(own),
+        };
+        (known_id(uid), known_id(gid))
+    }
+
+    /// What of `chown` must be looked up, if anything: `root` is 0 everywhere.
+    pub(crate) fn name_in(chown: &str) -> Option<&str> {
+        chown.split(':').find(|part| !part.is_empty() && *part != "root" && part.parse::<u32>().is_err())
     }
 
     fn user<'a>(&'a self, wanted: &str) -> Option<User<'a>> {
+        // A number is an id, even where somebody has that name.
         let number = wanted.parse::<u32>().ok();
-        let matching = |user: &User<'_>| user.name == wanted || Some(user.uid) == number;
+        let matching = |user: &User<'_>| number.map_or(user.name == wanted, |number| user.uid == number);
         lines(&self.passwd).filter_map(parse_user).find(matching)
     }
 
@@ -118,6 +145,11 @@ impl Accounts {
     }
 }
 
+/// The number -1 leaves the owner as it is (chown(2)), which is root's.
+fn known_id(id: u32) -> u32 {
+    if id == u32::MAX { 0 } else { id }
+}
+
 fn split(user: &str) -> (&str, Option<&str>) {
     match user.split_once(':') {
         Some((user, "")) => (user, None),
@@ -135,7 +167,7 @@ fn parse_user(line: &str) -> Option<User<'_>> {
     let (name, _password) = (fields.next()?, fields.next()?);
     let (uid, gid) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
     let (_comment, home) = (fields.next(), fields.next().unwrap_or(""));
-    Some(User { name, uid, gid, home: if home.is_empty() { "/" } else { home } })
+    Some(User { name, uid, gid, home })
 }
 
 fn parse_group(line: &str) -> Option<Group<'_>> {
@@ -151,7 +183,7 @@ mod tests {
     fn accounts() -> Accounts {
         Accounts {
             passwd:
-                b"root:x:0:0:root:/root:/bin/sh\nbroken\nweb:x:33:33::/var/www:/bin/sh\nbob:x:1000:100::\n"
+                b"root:x:0:0:root:/root:/bin/sh\nbroken\nweb:x:33:33::/var/www:/bin/sh\nbob:x:1000:100::\n7:x:8:9::/seven:\n"
                     .to_vec(),
             group: b"root:x:0:\nadm:x:4:bob,web\nweb:x:33:web\nstaff:x:50:bob\n".to_vec(),
         }
@@ -173,12 +205,14 @@ mod tests {
         check_run("", Ok((0, 0, &[0], "/root")));
         check_run("root", Ok((0, 0, &[0], "/root")));
         check_run("web", Ok((33, 33, &[4, 33], "/var/www")));
-        check_run("bob", Ok((1000, 100, &[100, 4, 50], "/")));
-        check_run("bob:", Ok((1000, 100, &[100, 4, 50], "/")));
-        check_run("bob:staff", Ok((1000, 50, &[50], "/")));
+        check_run("bob", Ok((1000, 100, &[100, 4, 50], "")));
+        check_run("bob:", Ok((1000, 100, &[100, 4, 50], "")));
+        check_run("bob:staff", Ok((1000, 50, &[50], "")));
         check_run("33", Ok((33, 33, &[4, 33], "/var/www")));
         check_run("4242", Ok((4242, 0, &[0], "/")));
         check_run("4242:7", Ok((4242, 7, &[7], "/")));
+        check_run("7", Ok((7, 0, &[0], "/")));
+        check_run("2147483648", Err(IdentityError::OutOfRange(1 << 31)));
         check_run("nobody", Err(IdentityError::UnknownUser("nobody".into())));
         check_run("web:none", Err(IdentityError::UnknownGroup("none".into())));
     }
@@ -196,6 +230,9 @@ mod tests {
             ("bob:nogroup", (1000, 100)),
             ("12:nogroup", (12, 12)),
             (":", (0, 0)),
+            ("bob:", (1000, 0)),
+            ("4294967295", (0, 0)),
+            ("7", (7, 7)),
         ] {
             assert_eq!(accounts().owner(chown), expected, "{chown}");
         }

@@ -2,7 +2,7 @@
 //! index or a tree when a step asks for that. A build whose steps are all known
 //! never downloads its base.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::hash::Hash;
 use std::os::fd::AsFd;
@@ -182,6 +182,17 @@ impl Materials {
             view = blocking(taking).await?;
         }
         Ok(view)
+    }
+
+    /// These files of a chain, and no others, to be read.
+    pub(super) async fn files(
+        &self,
+        chain: &Chain,
+        paths: &BTreeSet<PathBuf>,
+    ) -> Result<LayersTree, StepError> {
+        let view = self.view("the layers below".to_owned(), chain).await?;
+        let wanted = view.wanted_files(paths);
+        self.fill(view, chain, wanted).await
     }
 
     /// The passwd and group files of a chain.

@@ -16,7 +16,7 @@ use super::error::StepError;
 use super::inputs;
 use super::material::{Materials, blocking};
 use super::stage::{Site, Work};
-use crate::context::Owners;
+use crate::context::{self, Owners};
 use crate::image::Digest;
 use crate::layer::{self, Compression, LayerWriter, PackOptions, Stack, UnpackOptions};
 use crate::metadata::{self, Key};
@@ -122,7 +122,7 @@ fn as_copy(bind: &BindMount) -> CopyOp {
             MountSource::Named(name) => CopyFrom::Named(name.clone()),
             MountSource::Context | MountSource::Empty => CopyFrom::Context,
         },
-        sources: vec![CopySource::Path(bind.source.clone())],
+        sources: vec![CopySource::Path(literal(&bind.source))],
         destination: SHOWN.to_owned(),
         chown: None,
         chmod: None,
@@ -131,6 +131,12 @@ fn as_copy(bind: &BindMount) -> CopyOp {
         exclude: Vec::new(),
         add: None,
     }
+}
+
+/// The source of a mount is a path: wildcards in it mean themselves.
+fn literal(path: &str) -> String {
+    let escaped = |c: char| if "*?[\\".contains(c) { vec!['\\', c] } else { vec![c] };
+    path.chars().flat_map(escaped).collect()
 }
 
 /// Where the source of a bind mount lies in the tree that is made for it.
@@ -175,7 +181,7 @@ async fn show(
         let keep_owner = source.owners == Owners::Count;
         let picked = [Picked::Selection { tree: source.tree.as_ref(), selection, keep_owner }];
         let base = Stack::new(Vec::new());
-        let target = Target { base: &base, owner: None, now: site.now, is_mount: true };
+        let target = Target { base: &base, owner: None, now: site.now, is_mount: true, below: None };
         copy::write_layer(&op, &picked, &target, &mut writer).map_err(StepError::Copy)?;
         let packed = writer.finish().map_err(StepError::Layer)?;
         unpack(&site, &packed, &into)
@@ -257,7 +263,13 @@ async fn seeded(
     own: &Path,
 ) -> Result<(CacheMount, Option<PathBuf>), StepError> {
     if matches!(cache.from, MountSource::Empty) {
-        return Ok((cache.clone(), None));
+        return match cache.source.as_str() {
+            "" | "/" => Ok((cache.clone(), None)),
+            source => {
+                let (pattern, tree) = (source.to_owned(), "an empty cache (name its `from`)".to_owned());
+                Err(StepError::Source(context::Error::NotFound { pattern, tree, ignored: None }))
+            }
+        };
     }
     let bind = BindMount {
         from: cache.from.clone(),

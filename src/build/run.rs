@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::error::StepError;
 use super::identity::{Accounts, Identity};
 use super::tree::LayersTree;
+use crate::context::{self, Node, SourceTree};
 use crate::image::{Digest, Hasher};
 use crate::plan::{Mount, Network, RunOp, SecretMount};
 use crate::progress::{Event, Reporter, StepId, Stream};
@@ -75,10 +76,12 @@ pub(super) fn spec(
             prepared
                 .remove(&position)
                 .map(Ok)
-                .or_else(|| simple_mount(mount, surroundings).transpose())
+                .or_else(|| simple_mount(mount, tree, surroundings).transpose())
                 .transpose()?,
         );
     }
+    // What is mounted inside another mount comes after it, whatever was written first.
+    mounts.sort_by_key(|mount| mount.target().components().count());
     Ok(RunSpec {
         root,
         argv: op.argv.iter().map(OsString::from).collect(),
@@ -129,9 +132,10 @@ fn environment(
         set(name, value.into(), false);
     }
     for (variable, id, required) in &op.secret_env {
-        if let Some(secret) = secret(surroundings, id, *required)? {
-            set(variable, std::os::unix::ffi::OsStringExt::from_vec(secret.expose().to_vec()), true);
-        }
+        // An optional one that was not given is there, and empty, as in BuildKit.
+        let value =
+            secret(surroundings, id, *required)?.map_or(Vec::new(), |secret| secret.expose().to_vec());
+        set(variable, std::os::unix::ffi::OsStringExt::from_vec(value), true);
     }
     // Whether that agent was given or not, as in BuildKit.
     if let Some(socket) = op.ssh_targets().into_iter().next() {
@@ -156,18 +160,33 @@ fn secret<'a>(
 
 /// Mounts that need nothing from other stages. `None`: an optional secret that
 /// was not given.
-fn simple_mount(mount: &Mount, surroundings: &Surroundings) -> Result<Option<MountSpec>, StepError> {
+fn simple_mount(
+    mount: &Mount,
+    tree: &LayersTree,
+    surroundings: &Surroundings,
+) -> Result<Option<MountSpec>, StepError> {
     match mount {
         Mount::Tmpfs(tmpfs) => Ok(Some(MountSpec::Tmpfs {
             target: PathBuf::from(&tmpfs.target),
             size: tmpfs.size,
-            mode: 0o1777,
+            mode: tmpfs_mode(Path::new(&tmpfs.target), tree)?,
         })),
         Mount::Secret(wanted) => secret_file(wanted, surroundings),
         // The stage serves those agents that were given.
         Mount::Ssh(_) => Ok(None),
         Mount::Bind(_) | Mount::Cache(_) => unreachable!("the stage prepares bind and cache mounts"),
     }
+}
+
+/// A tmpfs takes the mode of the directory that it covers, as runc has it.
+/// What /dev holds is not the image's.
+fn tmpfs_mode(target: &Path, tree: &LayersTree) -> Result<u32, StepError> {
+    if target.starts_with("/dev") {
+        return Ok(0o1777);
+    }
+    let path = context::resolve(tree, target).map_err(StepError::Source)?;
+    let covered = tree.node(&path).map_err(StepError::Source)?.filter(Node::is_directory);
+    Ok(covered.map_or(0o1777, |directory| directory.mode))
 }
 
 fn secret_file(wanted: &SecretMount, surroundings: &Surroundings) -> Result<Option<MountSpec>, StepError> {

@@ -65,6 +65,13 @@ impl LayersTree {
         Ok(wanted)
     }
 
+    /// The same of these files.
+    pub(super) fn wanted_files(&self, paths: &BTreeSet<PathBuf>) -> Wanted {
+        let mut wanted = Wanted::new();
+        paths.iter().for_each(|path| self.want(path, &mut wanted));
+        wanted
+    }
+
     /// The same of small files, as [`Self::small_file`] reads them.
     pub(super) fn wanted_small(&self, paths: &[&str]) -> Wanted {
         let mut wanted = Wanted::new();

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use super::copy::setgid_above;
+use super::copy_step;
 use super::error::StepError;
 use super::material::blocking;
 use super::stage::{Made, Work};
@@ -15,15 +17,15 @@ pub(super) async fn make(work: &Work, op: &WorkdirOp) -> Result<Made, StepError>
     let relative: PathBuf = op.path.trim_start_matches('/').into();
     let resolved = stack.resolve(&relative, true).map_err(StepError::Layer)?;
     let exists = resolved.found.as_ref().is_some_and(|found| found.entry.kind.is_directory());
-    let (uid, gid) = match exists || op.user.is_empty() {
-        true => (0, 0),
-        false => work.site.materials.accounts(&work.chain).await?.owner(&op.user),
+    let owner = match exists || op.user.is_empty() {
+        true => None,
+        false => Some(copy_step::owner(work, &op.user, false).await?),
     };
     let mut writer = work.writer()?;
     let now = work.site.epoch.unwrap_or(work.site.now);
     let packed = blocking(move || {
         if !exists {
-            write(&stack, &resolved.path, (uid, gid), now, &mut writer)?;
+            write(&stack, &resolved.path, owner, now, &mut writer)?;
         }
         writer.finish().map_err(StepError::Layer)
     })
@@ -34,12 +36,14 @@ pub(super) async fn make(work: &Work, op: &WorkdirOp) -> Result<Made, StepError>
 fn write(
     stack: &Stack,
     path: &Path,
-    (uid, gid): (u32, u32),
+    owner: Option<(u32, u32)>,
     now: i64,
     writer: &mut LayerWriter,
 ) -> Result<(), StepError> {
     let mut chain: Vec<&Path> = path.ancestors().filter(|path| !path.as_os_str().is_empty()).collect();
     chain.reverse();
+    let setgid = setgid_above(stack, path);
+    let (uid, gid) = owner.unwrap_or((0, setgid.unwrap_or(0)));
     let first_missing = chain.iter().find(|path| stack.get(path).is_none());
     let parent = first_missing.and_then(|path| path.parent()).map(Path::to_owned);
     for path in chain {
@@ -52,7 +56,7 @@ fn write(
             None => Entry {
                 path: path.to_owned(),
                 kind: Kind::Directory { opaque: false },
-                mode: 0o755,
+                mode: 0o755 | setgid.map_or(0, |_| 0o2000),
                 uid,
                 gid,
                 mtime: now,

@@ -293,7 +293,7 @@ impl Seen {
 }
 
 /// The file at `path` below the directory `root`, links followed inside `root`
-/// only; `None` where there is none. For the Dockerfile and the ignore file, which
+/// only; `None` where there is none, or a directory. For the Dockerfile and the ignore file, which
 /// are read whether they are ignored or not.
 ///
 /// # Errors
@@ -302,8 +302,10 @@ pub fn read_inside(root: &Path, path: &Path) -> Result<Option<Vec<u8>>, Error> {
     let root = if root.as_os_str().is_empty() { Path::new(".") } else { root };
     let tree = DirectoryContext::open(root, Ignore::default(), None)?;
     let path = resolve(&tree, path)?;
-    if tree.node(&path)?.is_none() {
-        return Ok(None);
+    match tree.node(&path)? {
+        None => return Ok(None),
+        Some(node) if node.is_directory() => return Ok(None),
+        Some(_) => {}
     }
     let mut bytes = Vec::new();
     match tree.open(&path)?.read_to_end(&mut bytes) {
@@ -380,13 +382,6 @@ impl SourceTree for DirectoryContext {
 
     fn description(&self) -> String {
         self.description.clone()
-    }
-
-    fn hidden_children(&self, path: &Path) -> Vec<OsString> {
-        match self.listing(path) {
-            Ok(listing) => listing.hidden.clone(),
-            Err(_) => Vec::new(), // It only makes an error message better.
-        }
     }
 
     fn ignored(&self, path: &Path) -> Option<Ignored> {

@@ -73,7 +73,8 @@ impl Ignore {
         Ok(ignore)
     }
 
-    /// The patterns of `--exclude`, by the same rules.
+    /// The patterns of `--exclude`, by the same rules, but that a leading slash
+    /// counts: paths have none, and so it matches nothing.
     ///
     /// # Errors
     /// When one is not a pattern.
@@ -81,7 +82,7 @@ impl Ignore {
         let mut ignore = Self::default();
         for (index, pattern) in patterns.iter().enumerate() {
             ignore
-                .add(pattern.trim(), index + 1)
+                .add_clean(pattern.trim(), index + 1, clean_all)
                 .map_err(|source| Error::SourcePattern { pattern: pattern.clone(), source })?;
         }
         Ok(ignore)
@@ -149,6 +150,15 @@ impl Ignore {
 
     /// `line` is trimmed.
     fn add(&mut self, line: &str, number: usize) -> Result<(), PatternError> {
+        self.add_clean(line, number, normalise)
+    }
+
+    fn add_clean(
+        &mut self,
+        line: &str,
+        number: usize,
+        normalise: fn(&str) -> String,
+    ) -> Result<(), PatternError> {
         if line.is_empty() {
             return Ok(());
         }
@@ -167,6 +177,10 @@ impl Ignore {
         });
         Ok(())
     }
+}
+
+fn clean_all(pattern: &str) -> String {
+    if pattern.is_empty() { String::new() } else { clean(pattern) }
 }
 
 /// Cleans as Go's `filepath.Clean` does, then drops the leading slash.

@@ -58,7 +58,7 @@ pub enum Error {
         #[source]
         source: PatternError,
     },
-    /// A source without wildcards does not exist.
+    /// A source does not exist, as far as it has no wildcards.
     #[error("`{pattern}` does not exist in {tree}{}", ignored_note(ignored))]
     NotFound {
         /// As written.
@@ -66,16 +66,6 @@ pub enum Error {
         /// Which tree was searched.
         tree: String,
         /// The line that hides it, when it is there but ignored.
-        ignored: Option<Ignored>,
-    },
-    /// A pattern with wildcards is the only source and matches nothing.
-    #[error("`{pattern}` matches nothing in {tree}{}", ignored_note(ignored))]
-    NoMatch {
-        /// As written.
-        pattern: String,
-        /// Which tree was searched.
-        tree: String,
-        /// The line that hides what would have matched.
         ignored: Option<Ignored>,
     },
     /// Links lead in a circle, or too far.

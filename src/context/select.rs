@@ -79,9 +79,8 @@ pub struct Visit<'a> {
 /// What all sources of one instruction mean together.
 ///
 /// # Errors
-/// [`Error::NotFound`] for a source without wildcards that does not exist;
-/// [`Error::NoMatch`] when there are only wildcards and none matches anything
-/// (which `--parents` allows); [`Error::SourcePattern`]; those of the tree.
+/// [`Error::NotFound`] for a source that does not exist, up to its first wildcard
+/// (what wildcards match may be nothing); [`Error::SourcePattern`]; those of the tree.
 pub fn select(tree: &dyn SourceTree, patterns: &[&str], options: &SelectOptions) -> Result<Selection, Error> {
     let excludes = Ignore::from_patterns(&options.exclude)?;
     let mut selection = Selection { items: Vec::new(), excludes, parents: options.parents };
@@ -91,13 +90,6 @@ pub fn select(tree: &dyn SourceTree, patterns: &[&str], options: &SelectOptions)
             false => glob::sources(tree, pattern)?,
         };
         selection.items.extend(found.into_iter().map(|item| Selected { source, ..item }));
-    }
-    if let (true, false, Some(pattern)) = (selection.items.is_empty(), options.parents, patterns.first()) {
-        return Err(Error::NoMatch {
-            pattern: (*pattern).to_owned(),
-            tree: tree.description(),
-            ignored: patterns.iter().find_map(|pattern| glob::hidden_match(tree, pattern)),
-        });
     }
     let mut items = std::mem::take(&mut selection.items);
     items.retain(|item| !selection.drops(item));
@@ -216,15 +208,12 @@ impl Selection {
         }
     }
 
-    /// Whether `--exclude` takes away the whole item. A source named without
-    /// wildcards is always wanted, except with `--parents`.
+    /// Whether `--exclude` takes away the whole item: only with `--parents`. Else
+    /// a source is wanted, even one that a wildcard found, whatever Docker's
+    /// documentation says (measured).
     fn drops(&self, item: &Selected) -> bool {
-        if self.parents {
-            let kept = item.node.is_directory() && self.excludes.may_include_below(&item.name);
-            return self.excludes.excluded(&item.name) && !kept;
-        }
-        let name = item.name.file_name().map(Path::new);
-        item.wildcard && !item.node.is_directory() && name.is_some_and(|name| self.excludes.excluded(name))
+        let kept = item.node.is_directory() && self.excludes.may_include_below(&item.name);
+        self.parents && self.excludes.excluded(&item.name) && !kept
     }
 }
 

@@ -40,12 +40,6 @@ pub trait SourceTree: Sync {
     /// What error messages call the tree: `the build context`, ``stage `build` ``.
     fn description(&self) -> String;
 
-    /// The names in the directory at `path` that the ignore file hides.
-    fn hidden_children(&self, path: &Path) -> Vec<OsString> {
-        let _ = path;
-        Vec::new()
-    }
-
     /// The line of the ignore file that hides `path`, where something exists there.
     fn ignored(&self, path: &Path) -> Option<Ignored> {
         let _ = path;

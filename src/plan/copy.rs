@@ -115,7 +115,6 @@ fn expand(
         None => Some(String::new()),
     };
     let (chown, chmod) = (optional(&flags.chown), optional(&flags.chmod));
-    let exclude = expander.words(&flags.exclude);
     let inline: Vec<_> = sources
         .heredocs
         .iter()
@@ -133,7 +132,8 @@ fn expand(
         destination: destination?,
         chown: chown?,
         chmod: chmod?,
-        exclude: exclude?,
+        // The one flag without variables.
+        exclude: flags.exclude.iter().map(|word| word.text.clone()).collect(),
     })
 }
 
@@ -262,15 +262,10 @@ fn read_chmod(text: &str) -> Result<Chmod, String> {
     if sound { Ok(Chmod::Symbolic(text.to_owned())) } else { Err(wrong()) }
 }
 
-/// `[ugoa]*` and then one or more of `+-=` with either permissions or one of `ugo`.
+/// `[ugoa]*` and then one or more of `+-=` with permissions or classes, or nothing.
 fn is_symbolic_clause(clause: &str) -> bool {
     let actions = clause.trim_start_matches(['u', 'g', 'o', 'a']);
-    let mut parts = actions.split(['+', '-', '=']);
-    let starts_with_operator = parts.next() == Some("") && !actions.is_empty();
-    starts_with_operator
-        && parts.all(|permissions| {
-            matches!(permissions, "u" | "g" | "o") || permissions.chars().all(|c| "rwxXst".contains(c))
-        })
+    actions.starts_with(['+', '-', '=']) && actions.chars().all(|c| "+-=rwxXstugo".contains(c))
 }
 
 #[cfg(test)]
@@ -284,10 +279,10 @@ mod tests {
         check("755", Some(Chmod::Octal(0o755)));
         check("04755", Some(Chmod::Octal(0o4755)));
         check("0", Some(Chmod::Octal(0)));
-        for text in ["u=rwX,go=rX", "+x", "a+x", "go-w", "u+s", "g=u", "u=rw+x", "o=", "+t"] {
+        for text in ["u=rwX,go=rX", "+x", "a+x", "go-w", "u+s", "g=u", "u=rw+x", "o=", "+t", "u=ug", "u+"] {
             check(text, Some(Chmod::Symbolic(text.to_owned())));
         }
-        for text in ["10000", "8", "789", "rwx", "u", "u=rq", "z+x", ",u=r", "u=r,", "u=ug", "-1", "u=ru"] {
+        for text in ["10000", "8", "789", "rwx", "u", "u=rq", "z+x", ",u=r", "u=r,", "-1"] {
             check(text, None);
         }
     }

@@ -282,6 +282,14 @@ pub struct CopyOp {
     pub add: Option<AddOptions>,
 }
 
+impl CopyOp {
+    /// Whether its layer does not look at those below it: BuildKit forgets
+    /// `--link` beside `--chmod`.
+    pub fn is_independent(&self) -> bool {
+        self.link && self.chmod.is_none()
+    }
+}
+
 /// Where the sources of a COPY come from.
 #[derive(Clone, Debug, PartialEq)]
 pub enum CopyFrom {

@@ -106,10 +106,11 @@ fn build_root(spec: &RunSpec) -> Result<(OwnedFd, Vec<Stub>, Proc), Failure> {
     let proc = devices::mount_all(&mut rooted, &spec.scripts)?;
     for (target, fd) in bench.etc(spec)? {
         bind_file(&mut rooted, Path::new(target), &fd)
+            .and_then(|()| freeze(&mut rooted, Path::new(target)))
             .map_err(|error| Failure::new("mount", target, &error))?;
     }
     for (mount, secret) in spec.mounts.iter().zip(bench.secrets(spec)?) {
-        let target = target_of(mount);
+        let target = mount.target();
         mount_one(&mut rooted, mount, secret).map_err(|error| Failure::new("mount", target, &error))?;
     }
     let (root, stubs) = rooted.into_stubs();
@@ -151,20 +152,15 @@ impl Bench {
     }
 
     fn etc(&self, spec: &RunSpec) -> Result<Vec<(&'static str, OwnedFd)>, Failure> {
-        let hostname = format!("{}\n", spec.hostname);
-        [
-            ("/etc/resolv.conf", spec.resolv_conf.as_slice()),
-            ("/etc/hosts", &spec.hosts),
-            ("/etc/hostname", hostname.as_bytes()),
-        ]
-        .into_iter()
-        .map(|(target, content)| {
-            let name = target.trim_start_matches("/etc/");
-            let (fd, _) =
-                self.file(name, content, 0o644).map_err(|error| Failure::new("write", target, &error))?;
-            Ok((target, fd))
-        })
-        .collect()
+        [("/etc/resolv.conf", spec.resolv_conf.as_slice()), ("/etc/hosts", &spec.hosts)]
+            .into_iter()
+            .map(|(target, content)| {
+                let name = target.trim_start_matches("/etc/");
+                let (fd, _) =
+                    self.file(name, content, 0o644).map_err(|error| Failure::new("write", target, &error))?;
+                Ok((target, fd))
+            })
+            .collect()
     }
 
     /// One place per mount of the spec, filled where it is a file.
@@ -218,15 +214,6 @@ impl RootSource {
             Self::Overlay(stack) => stack.mount(target),
             Self::Plain(fd) => mounts::bind_bare(fd, target),
         }
-    }
-}
-
-fn target_of(mount: &MountSpec) -> &Path {
-    match mount {
-        MountSpec::Bind { target, .. }
-        | MountSpec::ScratchBind { target, .. }
-        | MountSpec::Tmpfs { target, .. }
-        | MountSpec::File { target, .. } => target,
     }
 }
 
@@ -341,7 +328,7 @@ fn make_directory(spec: &RunSpec) -> io::Result<()> {
 /// What the program finds around it, apart from files.
 pub(super) fn set_surroundings(spec: &RunSpec) -> Result<(), Failure> {
     // Some profiles refuse it (a shortfall the probe reports); the RUN then
-    // sees the outer name, and its own in /etc/hostname.
+    // sees the outer name.
     let _ = unistd::sethostname(&spec.hostname);
     if spec.network_none && spec.protections.keep(Protection::Network) {
         match sys::loopback_up() {

@@ -80,7 +80,7 @@ fn mount_proc(rooted: &mut Rooted) -> io::Result<Proc> {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
         other => return other.map(|()| Proc::Mounted),
     }
-    if is_supervised()? {
+    if rooted.protections.keep(Protection::Processes) && is_supervised()? {
         mounts::new("tmpfs", &target, INERT, "mode=555,size=16m")?;
         return Ok(Proc::Served);
     }

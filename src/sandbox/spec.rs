@@ -1,7 +1,7 @@
 //! What a RUN needs, said completely: nothing is looked up later.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::limit::Ulimit;
 use super::protections::Protections;
@@ -28,11 +28,11 @@ pub struct RunSpec {
     pub groups: Vec<u32>,
     /// Mounted in this order, over the usual /proc, /dev and /sys.
     pub mounts: Vec<MountSpec>,
-    /// The host name it sees, and the content of /etc/hostname.
+    /// The host name it sees. /etc/hostname is the image's, as in BuildKit.
     pub hostname: String,
-    /// The content of /etc/hosts.
+    /// The content of /etc/hosts, which is read-only where mounts can be had.
     pub hosts: Vec<u8>,
-    /// The content of /etc/resolv.conf.
+    /// The content of /etc/resolv.conf, read-only like /etc/hosts.
     pub resolv_conf: Vec<u8>,
     /// A network namespace with nothing but a loopback device.
     pub network_none: bool,
@@ -109,6 +109,18 @@ pub enum MountSpec {
         /// Group, as seen inside.
         gid: u32,
     },
+}
+
+impl MountSpec {
+    /// Where it is mounted.
+    pub fn target(&self) -> &Path {
+        match self {
+            Self::Bind { target, .. }
+            | Self::ScratchBind { target, .. }
+            | Self::Tmpfs { target, .. }
+            | Self::File { target, .. } => target,
+        }
+    }
 }
 
 /// How a RUN ended.

@@ -98,7 +98,7 @@ pub fn judge_all(rung: &str, state: &Path, rest: &[&str]) -> ExitCode {
             continue;
         }
         let control = attempt.control(rung);
-        if matches!(control, Control::Untried) {
+        if matches!(control, Control::Untried) || (attempt.heavy && !controls) {
             continue;
         }
         bench.judge(attempt, false, Protections::default());

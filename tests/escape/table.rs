@@ -39,6 +39,8 @@ pub struct Attempt {
     pub user: u32,
     /// What matters was arranged: the RUN may not even start.
     pub passive: bool,
+    /// Made once, on this machine: it is hard on everybody else there.
+    pub heavy: bool,
     /// How long to wait for what it left, in milliseconds.
     pub patience: u64,
 }
@@ -60,6 +62,14 @@ impl Attempt {
 
     const fn passive(self) -> Self {
         Self { passive: true, ..self }
+    }
+
+    const fn heavy(self) -> Self {
+        Self { heavy: true, ..self }
+    }
+
+    const fn on_single(self, control: Control) -> Self {
+        Self { single: Some(control), ..self }
     }
 
     const fn also(self, also: fn(&World, &RunSpec) -> Vec<String>) -> Self {
@@ -95,6 +105,7 @@ const fn attempt(
         also,
         user: 0,
         passive: false,
+        heavy: false,
         patience: 0,
     }
 }
@@ -102,7 +113,9 @@ const fn attempt(
 use Control::{Refused, Untried, Without};
 
 /// /proc/PID of the builder, its memory, and tracing it.
-const READING: Control = Without(&[P::Processes, P::Undumpable, P::Capabilities, P::Scopes]);
+/// Where no new /proc can be mounted, the supervisor serves it.
+const READING: Control = Without(&[P::Processes, P::Undumpable, P::Capabilities, P::Scopes, P::ServedProc]);
+const LISTING: Control = Without(&[P::Processes, P::ServedProc]);
 const READING_IN_CHROOT: Control =
     Without(&[P::Undumpable, P::Capabilities, P::Scopes, P::Files, P::Neighbours]);
 const SERVED: Control = Without(&[P::ServedProc]);
@@ -126,6 +139,7 @@ const CHROOTED: Control = Refused("the kernel makes no user namespace in a chroo
 const FOREIGN_MOUNTS: Control =
     Refused("the builder's mount namespace belongs to the initial user namespace");
 const INITIAL: Control = Refused("needs a right in the initial user namespace, on this kernel");
+const SERVED_FILES: Control = Refused("/proc is served there, and no socket of it");
 const OWN_MOUNT: Control = Refused("what is covered there is seen by this RUN alone, or put back");
 const NOT_OWNED: Control = Refused("the network belongs to another user namespace: no right over it exists");
 
@@ -163,9 +177,10 @@ pub const ATTEMPTS: &[Attempt] = &[
     attempt("environment_of_builder", files::environment_of_builder, READING, READING, SERVED),
     attempt("memory_of_builder", files::memory_of_builder, READING, READING, SERVED),
     attempt("write_memory_of_builder", files::write_memory_of_builder, READING, READING, SERVED),
-    attempt("socket_by_path", files::socket_by_path, READING, READING, Untried),
-    attempt("command_line_of_others", files::command_line_of_others, PROCESSES, PROCESSES, SERVED),
-    attempt("list_of_processes", files::list_of_processes, PROCESSES, PROCESSES, SERVED),
+    attempt("socket_by_path", files::socket_by_path, SERVED_FILES, READING, Untried),
+    attempt("change_through_proc", files::change_through_proc, READING, READING, SERVED),
+    attempt("command_line_of_others", files::command_line_of_others, LISTING, LISTING, SERVED),
+    attempt("list_of_processes", files::list_of_processes, LISTING, LISTING, SERVED),
     attempt("up_from_own_directory", files::up_from_own_directory, Untried, Untried, SERVED),
     attempt("up_from_own_root", files::up_from_own_root, Untried, Untried, SERVED),
     attempt("climb_and_chmod", files::climb_and_chmod, Untried, Untried, SERVED),
@@ -207,10 +222,12 @@ pub const ATTEMPTS: &[Attempt] = &[
         "fork_bomb",
         processes::fork_bomb,
         Without(&[P::ProcessLimit]),
-        Without(&[P::ProcessLimit]),
+        Untried,
         Without(&[P::ProcessLimit]),
     )
-    .passive(),
+    .passive()
+    .heavy()
+    .on_single(Untried),
     // The kernel.
     attempt("unshare_users", kernel::unshare_users, SECCOMP, SECCOMP, CHROOTED),
     attempt("clone_users", kernel::clone_users, SECCOMP, SECCOMP, CHROOTED),
@@ -236,10 +253,10 @@ pub const ATTEMPTS: &[Attempt] = &[
     attempt("raw_socket", kernel::raw_socket, NOT_OWNED, MOUNTING, MOUNTING),
     attempt("loopback", kernel::loopback, Without(&[P::Network]), Without(&[P::Network]), Untried)
         .arranged(mounts::without_a_network),
-    attempt("type_into_a_terminal", kernel::type_into_a_terminal, SECCOMP, SECCOMP, Untried),
-    attempt("type_into_a_terminal_high", kernel::type_into_a_terminal_high, SECCOMP, SECCOMP, Untried),
+    attempt("type_into_a_terminal", kernel::type_into_a_terminal, SECCOMP, SECCOMP, PRIVILEGED),
+    attempt("type_into_a_terminal_high", kernel::type_into_a_terminal_high, SECCOMP, SECCOMP, PRIVILEGED),
     #[cfg(target_arch = "x86_64")]
-    attempt("type_into_a_terminal_32", kernel::type_into_a_terminal_32, SECCOMP, SECCOMP, Untried),
+    attempt("type_into_a_terminal_32", kernel::type_into_a_terminal_32, SECCOMP, SECCOMP, PRIVILEGED),
     attempt("mount_something", kernel::mount_something, MOUNTING, MOUNTING, MOUNTING_IN_CHROOT),
     attempt("bind_something", kernel::bind_something, MOUNTING, MOUNTING, MOUNTING_IN_CHROOT),
     attempt("unmount_a_mask", kernel::unmount_a_mask, MOUNTING, MOUNTING, Untried),
@@ -279,8 +296,9 @@ pub const ATTEMPTS: &[Attempt] = &[
         files::change_the_carrier,
         Without(&[P::SealedProgram]),
         Without(&[P::SealedProgram]),
-        Untried,
+        Refused("the supervisor serves no program from outside the tree"),
     )
+    .passive()
     .arranged(mounts::execute_the_carrier),
     attempt(
         "become_root_by_file",

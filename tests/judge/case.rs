@@ -6,10 +6,11 @@
 //! arg: --build-arg=A=1                 one argument of both builds
 //! call: outline                        also ask for `--call=outline`
 //! soak: why `make test` leaves it out
+//! with: standard                       the files of `tests/judge/standard.files` first
 //! differs: config.Env: why it may      a difference that is defended; `*` at the end of a place
 //! -- image NAME --                     an image: BASE with this object merged into its config
 //! {"config": {"Env": ["A=1"]}}
-//! -- Dockerfile --                     NAME, BASE and AWKWARD stand for images of the registry
+//! -- Dockerfile --                     NAME, BASE, AWKWARD and TARGETS stand for images of the registry
 //! FROM BASE
 //! -- dir/file mode=4755 --             a file of the context; `../x` lies beside the context
 //! content
@@ -17,8 +18,10 @@
 //! ```
 //!
 //! Attributes of a file: `mode=`, `uid=`, `gid=` (as root only), `mtime=` (seconds; else
-//! [`TIME`]), `dir`, `link=TARGET`, `hard=FILE`, `fifo`, `chop` (no newline at the end),
-//! `fill=N` (`@@@` stands for N times `x`), `escapes` (`\r`, `\n`, `\t`, `\\` and `\xNN` in the content mean what they mean).
+//! [`TIME`]), `dir`, `link=TARGET`, `hard=FILE`, `fifo`, `socket`, `char=MAJOR:MINOR` (as
+//! root only), `chop` (no newline at the end), `fill=N` (`@@@` stands for N times
+//! `x`), `escapes` (`\r`, `\n`, `\t`, `\\` and `\xNN` in the content mean what they mean), `tar` and `tar=gz` (an archive; each line is
+//! `KIND MODE UID:GID MTIME PATH [CONTENT or TARGET]`, kinds as in `ls -l`, `h` a hard link).
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -26,9 +29,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
+use tar::{Builder, EntryType, Header};
 
 use super::picture::Picture;
-use crate::support::Bench;
+use crate::support::{Bench, base};
 
 /// Every file of a context has this time: 2020-01-01.
 const TIME: u64 = 1_577_836_800;
@@ -71,6 +75,13 @@ impl Case {
             golden: None,
         };
         case.differs = case.all("differs").filter_map(|text| text.split_once(": ")).map(owned).collect();
+        let shared: Vec<String> = case.all("with").map(str::to_owned).collect();
+        for name in shared {
+            let path = path.with_file_name(format!("../{name}.files"));
+            for (title, content) in self::sections(&fs::read_to_string(path).unwrap()).split_off(1) {
+                case.section(&title, content);
+            }
+        }
         for (title, content) in sections {
             case.section(&title, content);
         }
@@ -155,7 +166,7 @@ fn sections(text: &str) -> Vec<(String, String)> {
     found
 }
 
-const KEYS: [&str; 5] = ["row", "arg", "call", "soak", "differs"];
+const KEYS: [&str; 6] = ["row", "arg", "call", "soak", "with", "differs"];
 
 fn header(text: &str) -> Vec<(String, String)> {
     let pair = |line: &str| line.split_once(": ").filter(|(key, _)| KEYS.contains(key)).map(owned);
@@ -193,6 +204,13 @@ impl File {
             fs::hard_link(bench.path("context").join(other), &path).unwrap();
         } else if self.has("dir") {
             fs::create_dir_all(&path).unwrap();
+        } else if self.has("socket") {
+            drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        } else if let Some(device) = self.attribute("char") {
+            let (major, minor) = device.split_once(':').unwrap();
+            let device = nix::sys::stat::makedev(major.parse().unwrap(), minor.parse().unwrap());
+            let mode = nix::sys::stat::Mode::from_bits_truncate(0o600);
+            nix::sys::stat::mknod(&path, nix::sys::stat::SFlag::S_IFCHR, mode, device).unwrap();
         } else if self.has("fifo") {
             nix::unistd::mkfifo(&path, nix::sys::stat::Mode::from_bits_truncate(0o644)).unwrap();
         } else {
@@ -203,6 +221,12 @@ impl File {
     fn bytes(&self, words: &Words) -> Vec<u8> {
         let is_dockerfile = self.path.contains("Dockerfile");
         let mut text = if is_dockerfile { words.filled(&self.content) } else { self.content.clone() };
+        if self.has("tar") {
+            return archive(&text);
+        }
+        if self.attribute("tar").is_some() {
+            return base::gzip(&archive(&text));
+        }
         if self.has("chop") {
             text.truncate(text.trim_end_matches('\n').len());
         }
@@ -223,7 +247,7 @@ impl File {
         let usual = if self.has("dir") { 0o755 } else { 0o644 };
         let mode = self.attribute("mode").map_or(usual, |text| u32::from_str_radix(text, 8).unwrap());
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-        if !self.has("fifo") {
+        if !["fifo", "socket"].iter().any(|special| self.has(special)) && self.attribute("char").is_none() {
             touch(&path, self.attribute("mtime").map_or(TIME, |text| text.parse().unwrap()));
         }
         let parents = path.ancestors().skip(1).take_while(|parent| *parent != bench.path("context"));
@@ -250,6 +274,38 @@ fn touch(path: &Path, seconds: u64) {
     let time = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
     let file = fs::File::open(path).unwrap();
     file.set_times(fs::FileTimes::new().set_modified(time).set_accessed(time)).unwrap();
+}
+
+/// A tar of lines as they are said above.
+fn archive(text: &str) -> Vec<u8> {
+    let mut tar = Builder::new(Vec::new());
+    for line in text.lines() {
+        let fields: Vec<&str> = line.splitn(6, ' ').collect();
+        let rest = fields.get(5).map(|text| unescaped(text)).unwrap_or_default();
+        let (uid, gid) = fields[2].split_once(':').unwrap();
+        let mut header = Header::new_gnu();
+        header.set_mode(u32::from_str_radix(fields[1], 8).unwrap());
+        header.set_uid(uid.parse().unwrap());
+        header.set_gid(gid.parse().unwrap());
+        header.set_mtime(fields[3].parse().unwrap());
+        header.set_size(if fields[0] == "-" { rest.len() as u64 } else { 0 });
+        header.set_entry_type(match fields[0] {
+            "-" => EntryType::Regular,
+            "d" => EntryType::Directory,
+            "l" => EntryType::Symlink,
+            "h" => EntryType::Link,
+            "p" => EntryType::Fifo,
+            other => panic!("{other} is no kind of entry"),
+        });
+        // The raw name: some are meant to be refused.
+        header.as_gnu_mut().unwrap().name[..fields[4].len()].copy_from_slice(fields[4].as_bytes());
+        if matches!(fields[0], "l" | "h") {
+            header.as_gnu_mut().unwrap().linkname[..rest.len()].copy_from_slice(&rest);
+        }
+        header.set_cksum();
+        tar.append(&header, if fields[0] == "-" { rest.as_slice() } else { &[] }).unwrap();
+    }
+    tar.into_inner().unwrap()
 }
 
 fn unescaped(text: &str) -> Vec<u8> {
@@ -284,6 +340,7 @@ impl Words {
         let mut words = Self { host, known: Vec::new() };
         words.add("BASE", "library/base");
         words.add("AWKWARD", "library/awkward");
+        words.add("TARGETS", "library/targets");
         words
     }
 

@@ -109,6 +109,7 @@ fn serve(case: &Case, bench: &mut Bench) -> case::Words {
     let server = bench.server();
     server.put("library/base", "latest", base::busybox());
     server.put("library/awkward", "latest", base::awkward());
+    server.put("library/targets", "latest", base::targets());
     let mut words = case::Words::new(server.host());
     for (name, config) in &case.images {
         let repository = format!("library/{}", name.to_lowercase());

@@ -219,8 +219,9 @@ fn host() -> String {
 /// How many layers are those of the base images.
 fn below(image: &Image) -> usize {
     static KNOWN: OnceLock<Vec<Value>> = OnceLock::new();
-    let known =
-        KNOWN.get_or_init(|| [base::busybox(), base::awkward()].into_iter().flat_map(diff_ids).collect());
+    let known = KNOWN.get_or_init(|| {
+        [base::busybox(), base::awkward(), base::targets()].into_iter().flat_map(diff_ids).collect()
+    });
     let ids = image.config["rootfs"]["diff_ids"].as_array();
     ids.into_iter().flatten().take_while(|id| known.contains(id)).count()
 }

@@ -101,6 +101,8 @@ struct History {
     /// Of those groups that were touched, the names that are one file with the
     /// name that was.
     touched: BTreeMap<PathBuf, BTreeSet<PathBuf>>,
+    /// Files that were given further names, by all of them.
+    linked: BTreeSet<PathBuf>,
     /// Directories that nothing of the base shows through.
     made: BTreeSet<PathBuf>,
     said: String,
@@ -129,8 +131,16 @@ impl History {
             groups.extend(names.into_iter().map(|name| (name, first.clone())));
         }
         let base = groups.keys().cloned().collect();
-        let (touched, made) = (BTreeMap::new(), BTreeSet::new());
-        Ok(Self { random: seed, time: 0, groups, base, touched, made, said: String::new() })
+        Ok(Self {
+            random: seed,
+            time: 0,
+            groups,
+            base,
+            touched: BTreeMap::new(),
+            linked: BTreeSet::new(),
+            made: BTreeSet::new(),
+            said: String::new(),
+        })
     }
 
     fn below(&mut self, most: usize) -> usize {
@@ -307,6 +317,7 @@ impl History {
         }
         self.touch(from, |history, from| {
             fs::hard_link(from, to)?;
+            history.linked.extend([from.to_owned(), to.to_owned()]);
             if let Some(group) = history.groups.get(from).cloned() {
                 history.touched.entry(group.clone()).or_default().insert(to.to_owned());
                 history.groups.insert(to.to_owned(), group);
@@ -317,15 +328,17 @@ impl History {
 
     fn rename_file(&mut self, from: &Path, to: &Path) -> io::Result<()> {
         let is_left_out = self.groups.contains_key(from) || self.is_last_touched(to);
-        let moved = fs::symlink_metadata(from)?;
         // Of two names of one file rename(2) does nothing, and on overlayfs may
         // say ESTALE.
-        let is_same = fs::symlink_metadata(to).is_ok_and(|there| there.ino() == moved.ino());
-        if is_left_out || is_same || moved.is_dir() {
+        let may_be_same = self.linked.contains(from) && self.linked.contains(to);
+        if is_left_out || may_be_same || fs::symlink_metadata(from)?.is_dir() {
             return Ok(());
         }
         fs::rename(from, to)?;
         self.gone(to);
+        if self.linked.remove(from) {
+            self.linked.insert(to.to_owned());
+        }
         self.set_parent_time(from)?;
         self.set_parent_time(to)
     }
@@ -346,6 +359,7 @@ impl History {
             Err(_) => path.clone(),
         };
         self.made = self.made.iter().map(moved).collect();
+        self.linked = self.linked.iter().map(moved).collect();
         self.groups = self.groups.iter().map(|(path, group)| (moved(path), group.clone())).collect();
         for names in self.touched.values_mut() {
             *names = names.iter().map(moved).collect();
@@ -370,7 +384,7 @@ impl History {
     }
 
     fn remove_directory(&mut self, path: &Path, number: usize) -> io::Result<()> {
-        let path = if number % 3 == 0 { self.directory() } else { path.to_owned() };
+        let path = if number.is_multiple_of(3) { self.directory() } else { path.to_owned() };
         if self.is_last_touched(&path) {
             return Ok(());
         }
@@ -385,7 +399,7 @@ impl History {
 
     /// A directory by a file, and the other way round.
     fn replace(&mut self, path: &Path, number: usize) -> io::Result<()> {
-        let path = if number % 2 == 0 { self.directory() } else { path.to_owned() };
+        let path = if number.is_multiple_of(2) { self.directory() } else { path.to_owned() };
         if self.is_last_touched(&path) {
             return Ok(());
         }
@@ -416,6 +430,7 @@ impl History {
     /// Whatever had this name, and names below it, has it no longer.
     fn gone(&mut self, path: &Path) {
         self.made.retain(|made| !made.starts_with(path));
+        self.linked.retain(|name| !name.starts_with(path));
         self.groups.retain(|name, _| !name.starts_with(path));
         for names in self.touched.values_mut() {
             names.retain(|name| !name.starts_with(path));

@@ -310,7 +310,7 @@ const OPERATIONS: u32 = 50;
 /// Random histories give the layers that the live tree of plain storage says,
 /// on either storage. `CORACLE_SOAK=1`: a thousand of them.
 pub(crate) fn packs_what_histories_did(bench: &Bench) {
-    let soak = std::env::var_os("CORACLE_SOAK").is_some_and(|value| value == "1");
+    let soak = super::switch("CORACLE_SOAK").is_some();
     let mut seen = 0;
     for history in 0..if soak { 1000 } else { 12 } {
         let mut lines: Vec<Line<'_>> =

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 
 use coracle::rootfs::Snapshot;
 
-use super::{Bench, SCAN};
+use super::{Bench, SCAN, switch};
 
 /// Names made, found to have changed, seconds of processor time for the list
 /// and for the comparison, and the peak of the process' memory in KiB.
@@ -92,7 +92,7 @@ const MOST_KIB: u64 = 96 << 10;
 /// `CORACLE_SCAN_ENTRIES` names, or 16,000, in the memory of 2,000. Says what
 /// it took; time is not judged here (`bench/changes.sh`).
 pub(crate) fn scans_in_little_memory(bench: &Bench) {
-    let wanted = std::env::var("CORACLE_SCAN_ENTRIES").ok().and_then(|number| number.parse().ok());
+    let wanted = switch("CORACLE_SCAN_ENTRIES").and_then(|number| number.to_str()?.parse().ok());
     let small = cost(bench, 2_000);
     let large = cost(bench, wanted.unwrap_or(16_000));
     println!(

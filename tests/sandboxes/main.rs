@@ -8,11 +8,11 @@
 //!
 //! ```text
 //! cargo test --test sandboxes -- run docker-default coracle doctor
-//! cargo test --test sandboxes -- run docker-default STATE_DIRECTORY CONTEXT coracle build /work
+//! cargo test --test sandboxes -- run docker-default STATE_DIRECTORY CONTEXT coracle build /context
 //! ```
 //!
 //! runs a command in a sandbox, with a state directory (one of its own if none
-//! is named by an absolute path) at `/state` and a context at `/work`.
+//! is named by an absolute path) at `/state` and a context at `/context`.
 
 #![expect(clippy::unwrap_used, reason = "a test that panics has failed, which is what is meant")]
 #![expect(unreachable_pub, reason = "one program: nothing here is seen from outside")]
@@ -68,7 +68,7 @@ fn by_hand(name: &str, rest: &[String]) -> ExitCode {
     let mut volumes = vec![Volume { source: state, target: "/state", read_only: false }];
     volumes.extend(given.get(1).map(|context| Volume {
         source: context.into(),
-        target: "/work",
+        target: "/context",
         read_only: true,
     }));
     let mut container = kit.container(&sandbox, &volumes, command);

@@ -63,7 +63,7 @@ fn is_gap(sandbox: &Sandbox, line: &str) -> bool {
 /// What every Dockerfile is given.
 const GIVEN: [&str; 6] = [
     "--secret",
-    "id=key,src=/work/key",
+    "id=key,src=/context/key",
     "--ssh",
     "default=/agent/socket",
     "--add-host",
@@ -102,7 +102,7 @@ impl Matrix {
     fn volumes(&self, sandbox: &Sandbox, context: &Path) -> [Volume; 3] {
         [
             Volume { source: self.kit.volume(sandbox), target: "/state", read_only: false },
-            Volume { source: context.to_owned(), target: "/work", read_only: true },
+            Volume { source: context.to_owned(), target: "/context", read_only: true },
             Volume { source: self.agent.clone(), target: "/agent", read_only: true },
         ]
     }
@@ -165,7 +165,7 @@ fn small(sandbox: &'static Sandbox, matrix: &Matrix) -> Result<Completion, Strin
     }
     let volumes = matrix.volumes(sandbox, &matrix.small);
     let case = Case { name: "small", ..COMBINED };
-    matrix.build(sandbox, &case, &volumes, &["/work"], can_run)?;
+    matrix.build(sandbox, &case, &volumes, &["/context"], can_run)?;
     Ok(Completion::Completed)
 }
 
@@ -204,12 +204,12 @@ fn attempt(
     }
     let can_run = row.rung != "none" || !case.runs;
     let volumes = matrix.volumes(sandbox, context);
-    let dockerfile = format!("/work/{}.Dockerfile", case.name);
+    let dockerfile = format!("/context/{}.Dockerfile", case.name);
     let flags = [&["-f", &dockerfile][..], &GIVEN].concat();
-    let done = matrix.build(sandbox, case, &volumes, &[&flags[..], &["/work"]].concat(), can_run);
+    let done = matrix.build(sandbox, case, &volumes, &[&flags[..], &["/context"]].concat(), can_run);
     let besides = case.besides.iter().filter(|(_, ability)| can_run && reported(*ability));
     let done = besides.fold(done, |done, (target, _)| {
-        let flags = [&flags[..], &["--target", target, "/work"]].concat();
+        let flags = [&flags[..], &["--target", target, "/context"]].concat();
         let beside = matrix.run_build(sandbox, &volumes, &flags)?;
         let gaps = judge_checks(sandbox, &beside.stderr);
         done.and_then(|digest| gaps.map(|()| digest))

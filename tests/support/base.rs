@@ -50,6 +50,16 @@ pub fn awkward() -> &'static Base {
     })
 }
 
+/// The same with everything below `/t` that a COPY may meet at its target, some
+/// of it removed again by a second layer.
+pub fn targets() -> &'static Base {
+    static BASE: OnceLock<Base> = OnceLock::new();
+    BASE.get_or_init(|| {
+        let layers = [layer(busybox_entries), layer(target_entries), layer(target_changes)];
+        image(&layers, json!({"Env": [PATH], "Cmd": ["sh"]}))
+    })
+}
+
 /// The busybox base with more in its config: an object is merged, anything else replaced.
 pub fn derived(changes: &serde_json::Value) -> Base {
     let base = busybox();
@@ -119,6 +129,72 @@ fn awkward_entries(tar: &mut LayerTar) {
     tar.pax("SCHILY.xattr.security.capability", &NET_RAW);
     tar.file("opt/capable", 0o755, 0, b"capable\n");
     tar.link(EntryType::Fifo, "opt/fifo", "");
+}
+
+/// Programs of busybox that the corpus' own base has besides.
+const MORE_PROGRAMS: [&str; 10] =
+    ["cut", "df", "getopt", "hostname", "nc", "realpath", "tail", "tar", "tr", "truncate"];
+
+fn target_entries(tar: &mut LayerTar) {
+    for name in MORE_PROGRAMS {
+        tar.link(EntryType::Symlink, &format!("usr/bin/{name}"), "busybox");
+    }
+    tar.directory("run", 0o755, 0);
+    tar.link(EntryType::Symlink, "var/run", "../run");
+    for (path, mode, uid) in [
+        ("t", 0o755, 0),
+        ("t/dir", 0o700, 5),
+        ("t/dir/sub", 0o2750, 9),
+        ("t/sticky", 0o1777, 0),
+        ("t/readonly", 0o555, 0),
+        ("t/opaque", 0o755, 0),
+        ("t/became-file", 0o755, 0),
+        ("t/links", 0o755, 0),
+    ] {
+        tar.directory(path, mode, uid);
+    }
+    for (path, mode, uid, content) in [
+        ("t/file", 0o600, 3, "target file\n"),
+        ("t/dir/f", 0o640, 7, "f\n"),
+        ("t/dir/sub/g", 0o644, 0, "g\n"),
+        ("t/readonly/f", 0o444, 0, "readonly\n"),
+        ("t/opaque/lower", 0o644, 0, "lower\n"),
+        ("t/became-directory", 0o644, 0, "file\n"),
+        ("t/became-file/x", 0o644, 0, "x\n"),
+        ("t/gone", 0o644, 0, "gone\n"),
+        ("t/setuid", 0o4755, 0, "setuid\n"),
+        ("t/setgid", 0o2755, 50, "setgid\n"),
+        ("t/links/1", 0o755, 0, "linked\n"),
+    ] {
+        tar.file(path, mode, uid, content.as_bytes());
+    }
+    tar.link(EntryType::Link, "t/links/2", "t/links/1");
+    tar.link(EntryType::Link, "t/linked", "t/links/1");
+    for (path, target) in [
+        ("t/to-dir", "dir"),
+        ("t/to-dir-absolute", "/t/dir"),
+        ("t/to-file", "file"),
+        ("t/dangling", "/t/nowhere"),
+        ("t/dangling-deep", "no/where"),
+        ("t/up", "../../../etc"),
+        ("t/loop", "loop"),
+    ] {
+        tar.link(EntryType::Symlink, path, target);
+    }
+    tar.link(EntryType::Fifo, "t/fifo", "");
+    tar.pax("SCHILY.xattr.security.capability", &NET_RAW);
+    tar.file("t/capable", 0o755, 0, b"capable\n");
+}
+
+fn target_changes(tar: &mut LayerTar) {
+    for name in ["t/.wh.gone", "t/opaque/.wh..wh..opq", "t/.wh.became-directory"] {
+        tar.file(name, 0o644, 0, b"");
+    }
+    tar.directory("t/opaque", 0o711, 0);
+    tar.file("t/opaque/upper", 0o644, 0, b"upper\n");
+    tar.directory("t/became-directory", 0o755, 0);
+    tar.file("t/became-directory/in", 0o644, 0, b"in\n");
+    tar.file("t/became-file", 0o644, 0, b"file now\n");
 }
 
 /// A tar in the making; every time is 0.
@@ -209,7 +285,8 @@ fn descriptor(media_type: &str, bytes: &[u8]) -> serde_json::Value {
     json!({"mediaType": media_type, "digest": Digest::of(bytes), "size": bytes.len()})
 }
 
-fn gzip(bytes: &[u8]) -> Vec<u8> {
+/// gzip of these bytes.
+pub fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
     encoder.write_all(bytes).unwrap();
     encoder.finish().unwrap()

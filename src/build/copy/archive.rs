@@ -49,7 +49,11 @@ impl<'a> Work<'a, '_> {
                 false => placement.real(&target)?,
             };
             self.real.insert(path.to_owned(), target.clone());
-            return placement.destination(&target, None, false);
+            return placement.implied(&target);
+        }
+        // The time of a directory that the archive describes is set after all.
+        if parent.as_os_str().is_empty() || self.implied.contains(parent) {
+            placement.touch_parent(&target);
         }
         if node.is_directory() {
             self.real.insert(path.to_owned(), target.clone());

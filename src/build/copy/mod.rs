@@ -16,6 +16,7 @@ mod chmod;
 mod place;
 #[cfg(test)]
 mod tests;
+mod unchanged;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -26,7 +27,9 @@ use crate::context::{self, Node, Selected, Selection, SourceTree, Visit};
 use crate::layer::{self, LayerWriter, Stack};
 use crate::plan::CopyOp;
 
+pub(super) use place::setgid_above;
 use place::{From, Placement, Rules};
+pub(super) use unchanged::Below;
 
 /// Why a COPY cannot put its sources where they should go.
 #[derive(Debug, Error)]
@@ -55,6 +58,9 @@ pub enum CopyError {
         /// In the image.
         path: PathBuf,
     },
+    /// The layers below could not be read.
+    #[error("cannot compare with the layers below")]
+    Below(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The layer could not be written.
     #[error("cannot write the layer")]
     Write(#[source] layer::Error),
@@ -100,6 +106,13 @@ pub(super) enum Picked<'a> {
     },
 }
 
+impl Picked<'_> {
+    /// Wildcards that match nothing: not even the destination is looked at.
+    fn is_nothing(&self) -> bool {
+        matches!(self, Self::Selection { selection, .. } if selection.items.is_empty())
+    }
+}
+
 /// What is below the new layer.
 pub(super) struct Target<'a> {
     /// The layers so far.
@@ -111,6 +124,8 @@ pub(super) struct Target<'a> {
     /// What a bind mount shows: the destination is the source itself, with its
     /// owner and mode, and no directory that happens to have its contents.
     pub(super) is_mount: bool,
+    /// Reads files of the layers below; what is there already is left out then.
+    pub(super) below: Option<&'a Below<'a>>,
 }
 
 /// Writes the layer of one COPY or ADD.
@@ -124,14 +139,19 @@ pub(super) fn write_layer(
     writer: &mut LayerWriter,
 ) -> Result<(), CopyError> {
     let empty = Stack::new(Vec::new());
-    // --link makes a layer that does not depend on those below it.
-    let base = if op.link { &empty } else { target.base };
+    let base = if op.is_independent() { &empty } else { target.base };
     let rules = Rules { chmod: op.chmod.clone(), owner: target.owner, now: target.now };
     let mut placement = Placement::new(base, rules);
+    if !op.parents && sources.iter().all(Picked::is_nothing) {
+        return Ok(());
+    }
     let destination = Destination { is_source: target.is_mount, ..Destination::find(op, base)? };
     for source in sources {
         placement.next_copy();
         place_source(source, &destination, &mut placement)?;
+    }
+    if let Some(below) = target.below {
+        unchanged::leave_out(&mut placement, below)?;
     }
     placement.write(writer)
 }
@@ -201,6 +221,7 @@ fn place_source<'a>(
         }
         Picked::File { tree, name, node } => {
             let path = destination.of_file(Path::new(name), placement);
+            placement.touch_parent(&path);
             let from = From { tree: *tree, keep_owner: true, archive: false };
             placement.node(Path::new(name), path, node, from)
         }
@@ -274,11 +295,19 @@ fn place_visit<'a>(
     progress.enter(visit, destination, placement);
     let is_item = visit.below.as_os_str().is_empty();
     let target = if is_item { progress.target.clone() } else { progress.target.join(visit.below) };
+    if target == destination.path && visit.node.is_directory() && !destination.is_source {
+        // The time of a context's root is not sent to BuildKit, and one that no
+        // layer describes has none: there it is new.
+        let is_root = visit.path.as_os_str().is_empty() && (!from.keep_owner || visit.node.mtime == 0);
+        let mtime = if is_root { placement.now() } else { visit.node.mtime };
+        return placement.destination(&target, Some(mtime), true);
+    }
+    // Contents of a directory do not count: it gets its source's time after them.
+    if is_item && !destination.keeps_names {
+        placement.touch_parent(&target);
+    }
     if !visit.node.is_directory() {
         return placement.node(visit.path, target, visit.node, from);
-    }
-    if target == destination.path && !destination.is_source {
-        return placement.destination(&target, Some(visit.node.mtime), true);
     }
     placement.directory(target, visit.node, from)
 }

@@ -1,6 +1,6 @@
 //! The map of what a COPY writes, and its way into the layer.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -17,17 +17,17 @@ pub(super) struct Rules {
 }
 
 /// Where an entry's bytes come from.
-enum Body<'a> {
+pub(super) enum Body<'a> {
     None,
     Bytes(&'a [u8]),
     Source(&'a dyn SourceTree, PathBuf),
 }
 
-struct Placed<'a> {
-    entry: Entry,
-    body: Body<'a>,
+pub(super) struct Placed<'a> {
+    pub(super) entry: Entry,
+    pub(super) body: Body<'a>,
     /// Hard links of one source file share it: (copy, group).
-    group: Option<(usize, u64)>,
+    pub(super) group: Option<(usize, u64)>,
 }
 
 /// What a node is placed with.
@@ -43,16 +43,18 @@ pub(super) struct From<'a> {
 
 /// Target path → what goes there. A sorted map, because a layer is sorted.
 pub(super) struct Placement<'a> {
-    base: &'a Stack,
+    pub(super) base: &'a Stack,
     rules: Rules,
-    placed: BTreeMap<PathBuf, Placed<'a>>,
+    pub(super) placed: BTreeMap<PathBuf, Placed<'a>>,
+    /// Directories of the layers below in which a name was made or replaced.
+    touched: BTreeSet<PathBuf>,
     /// Hard links count inside one copy only.
     copy: usize,
 }
 
 impl<'a> Placement<'a> {
     pub(super) fn new(base: &'a Stack, rules: Rules) -> Self {
-        Self { base, rules, placed: BTreeMap::new(), copy: 0 }
+        Self { base, rules, placed: BTreeMap::new(), touched: BTreeSet::new(), copy: 0 }
     }
 
     /// What follows is a copy of its own.
@@ -60,11 +62,26 @@ impl<'a> Placement<'a> {
         self.copy += 1;
     }
 
+    /// The time of what the COPY makes.
+    pub(super) fn now(&self) -> i64 {
+        self.rules.now
+    }
+
     /// What is at `path` so far, no link followed.
     pub(super) fn existing(&self, path: &Path) -> Option<Entry> {
         match self.placed.get(path) {
             Some(placed) => Some(placed.entry.clone()),
             None => self.base.get(path).map(|found| found.entry),
+        }
+    }
+
+    /// A name is made or replaced at `path`: that changes the time of the
+    /// directory it is in, unless the source says that one's time afterwards.
+    pub(super) fn touch_parent(&mut self, path: &Path) {
+        let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) else { return };
+        match self.placed.get_mut(parent) {
+            Some(placed) => placed.entry.mtime = self.rules.now,
+            None => drop(self.touched.insert(parent.to_owned())),
         }
     }
 
@@ -88,11 +105,23 @@ impl<'a> Placement<'a> {
             Some(there) if there.kind.is_directory() => plain_directory(there, path),
             Some(_) => return Err(CopyError::NotADirectory { path: path.to_owned() }),
             None => {
-                let made = self.new_parent(path, use_chmod);
-                Entry { mtime: mtime.unwrap_or(made.mtime), ..made }
+                self.touch_parent(path);
+                self.new_parent(path, use_chmod)
             }
         };
+        let entry = Entry { mtime: mtime.unwrap_or(entry.mtime), ..entry };
         self.insert(path.to_owned(), entry, Body::None, None);
+        Ok(())
+    }
+
+    /// A directory that an archive puts something into without a word about it:
+    /// a new one is root's, whatever `--chown` says.
+    pub(super) fn implied(&mut self, path: &Path) -> Result<(), CopyError> {
+        let is_new = self.existing(path).is_none();
+        self.destination(path, None, false)?;
+        if let Some(placed) = self.placed.get_mut(path).filter(|_| is_new) {
+            (placed.entry.uid, placed.entry.gid) = (0, 0);
+        }
         Ok(())
     }
 
@@ -134,7 +163,8 @@ impl<'a> Placement<'a> {
         }
     }
 
-    /// Anything but a directory. A socket is left out: a tar cannot hold one.
+    /// Anything but a directory. A socket becomes an empty file with its mode,
+    /// as in BuildKit's copy of the context: a tar cannot hold one.
     pub(super) fn node(
         &mut self,
         source: &Path,
@@ -142,13 +172,14 @@ impl<'a> Placement<'a> {
         node: &Node,
         from: From<'a>,
     ) -> Result<(), CopyError> {
-        let Some(kind) = kind_of(&node.kind) else { return Ok(()) };
+        let kind = kind_of(&node.kind);
         match from.archive {
             // Nothing is left of what was below it.
             true => self.placed.retain(|placed, _| !placed.starts_with(&path)),
             false => self.refuse_directory(&path)?,
         }
         let body = match kind {
+            Kind::File { .. } if node.kind == NodeKind::Socket => Body::Bytes(&[]),
             Kind::File { .. } => Body::Source(from.tree, source.to_owned()),
             _ => Body::None,
         };
@@ -171,6 +202,7 @@ impl<'a> Placement<'a> {
         let (uid, gid) = self.rules.owner.unwrap_or((0, 0));
         let mode = self.rules.chmod.as_ref().map_or(mode, |chmod| chmod::apply(chmod, mode, false));
         let entry = Entry { path: path.clone(), kind, mode, uid, gid, mtime, xattrs: BTreeMap::new() };
+        self.touch_parent(&path);
         self.insert(path, entry, Body::Bytes(content), None);
         Ok(())
     }
@@ -214,21 +246,20 @@ impl<'a> Placement<'a> {
         Entry { path: path.to_owned(), kind, mode, uid, gid, mtime: node.mtime, xattrs: node.xattrs.clone() }
     }
 
-    /// Existing parents are repeated as they are, missing ones made.
+    /// Existing parents are repeated, missing ones made.
     fn add_parents(&mut self) -> Result<(), CopyError> {
-        let mut missing = BTreeMap::new();
-        for path in self.placed.keys() {
-            for parent in path.ancestors().skip(1) {
-                if parent.as_os_str().is_empty()
-                    || self.placed.contains_key(parent)
-                    || missing.contains_key(parent)
-                {
-                    continue;
-                }
-                missing.insert(parent.to_owned(), self.parent(parent)?);
-            }
+        let parents: BTreeSet<PathBuf> = self
+            .placed
+            .keys()
+            .flat_map(|path| path.ancestors().skip(1))
+            .filter(|parent| !parent.as_os_str().is_empty() && !self.placed.contains_key(*parent))
+            .map(Path::to_owned)
+            .collect();
+        for path in parents.iter().filter(|path| self.base.get(path).is_none()) {
+            self.touched.extend(path.parent().map(Path::to_owned));
         }
-        for (path, entry) in missing {
+        for path in parents {
+            let entry = self.parent(&path)?;
             self.insert(path, entry, Body::None, None);
         }
         Ok(())
@@ -236,7 +267,10 @@ impl<'a> Placement<'a> {
 
     fn parent(&self, path: &Path) -> Result<Entry, CopyError> {
         match self.base.get(path) {
-            Some(found) if found.entry.kind.is_directory() => Ok(plain_directory(found.entry, path)),
+            Some(found) if found.entry.kind.is_directory() => {
+                let mtime = if self.touched.contains(path) { self.rules.now } else { found.entry.mtime };
+                Ok(Entry { mtime, ..plain_directory(found.entry, path) })
+            }
             Some(_) => Err(CopyError::NotADirectory { path: path.to_owned() }),
             None => Ok(self.new_parent(path, true)),
         }
@@ -245,11 +279,12 @@ impl<'a> Placement<'a> {
     /// BuildKit makes parents with the permissions of an octal `--chmod`, but
     /// without its special bits, and never asks a symbolic one.
     fn new_parent(&self, path: &Path, use_chmod: bool) -> Entry {
-        let (uid, gid) = self.rules.owner.unwrap_or((0, 0));
+        let setgid = setgid_above(self.base, path);
+        let (uid, gid) = self.rules.owner.unwrap_or((0, setgid.unwrap_or(0)));
         let mode = match &self.rules.chmod {
             Some(Chmod::Octal(bits)) if use_chmod => bits & 0o777,
             _ => 0o755,
-        };
+        } | setgid.map_or(0, |_| 0o2000);
         let mtime = self.rules.now;
         Entry { mode, uid, gid, mtime, ..Entry::implicit_directory(path.to_owned()) }
     }
@@ -271,6 +306,12 @@ impl<'a> Placement<'a> {
 }
 
 const DIRECTORY: Kind = Kind::Directory { opaque: false };
+
+/// mkdir(2): a directory made in a setgid one is setgid itself, and of its group.
+pub(in crate::build) fn setgid_above(base: &Stack, path: &Path) -> Option<u32> {
+    let nearest = path.ancestors().skip(1).find_map(|above| base.get(above))?;
+    (nearest.entry.mode & 0o2000 != 0).then_some(nearest.entry.gid)
+}
 
 /// What is said about a directory that exists, without what is said about the
 /// layers below it.
@@ -295,14 +336,14 @@ fn write_one(placed: &Placed<'_>, writer: &mut LayerWriter) -> Result<(), CopyEr
     writer.append(&placed.entry, body).map_err(CopyError::Write)
 }
 
-fn kind_of(kind: &NodeKind) -> Option<Kind> {
-    Some(match kind {
+fn kind_of(kind: &NodeKind) -> Kind {
+    match kind {
         NodeKind::File { size } => Kind::File { size: *size },
         NodeKind::Directory => Kind::Directory { opaque: false },
         NodeKind::Symlink(target) => Kind::Symlink { target: target.clone() },
         NodeKind::CharacterDevice { major, minor } => Kind::CharacterDevice { major: *major, minor: *minor },
         NodeKind::BlockDevice { major, minor } => Kind::BlockDevice { major: *major, minor: *minor },
         NodeKind::Fifo => Kind::Fifo,
-        NodeKind::Socket => return None,
-    })
+        NodeKind::Socket => Kind::File { size: 0 },
+    }
 }

@@ -152,7 +152,7 @@ fn layer_of(op: &CopyOp, picked: &[Picked<'_>], base: &Stack) -> Result<EntryInd
     let options = PackOptions { compression: Compression::None, ..PackOptions::default() };
     let mut writer = LayerWriter::create(directory.path(), options).unwrap();
     let owner = op.chown.as_ref().map(|chown| accounts().owner(chown));
-    write_layer(op, picked, &Target { base, owner, now: NOW, is_mount: false }, &mut writer)?;
+    write_layer(op, picked, &Target { base, owner, now: NOW, is_mount: false, below: None }, &mut writer)?;
     let packed = writer.finish().map_err(CopyError::Write)?;
     Ok(EntryIndex::load(&packed.entries).unwrap())
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::{Selected, has_wildcard};
-use crate::context::{Error, Ignored, Pattern, SourceTree, resolve};
+use crate::context::{Error, Pattern, SourceTree, resolve};
 
 /// The elements of a source, cleaned as if it began at the root: `..` cannot
 /// lead out.
@@ -32,6 +32,10 @@ pub(super) fn sources(tree: &dyn SourceTree, source: &str) -> Result<Vec<Selecte
     }
     let prefix: PathBuf = prefix.iter().collect();
     let base = resolve(tree, &prefix)?;
+    // What wildcards match may be nothing, but they must have a place to look.
+    if !tree.node(&base)?.is_some_and(|node| node.is_directory()) {
+        return Err(not_found(tree, source, &base));
+    }
     let mut matches = BTreeSet::new();
     Glob::compile(source, rest)?.collect(tree, &base, &mut matches)?;
     let mut found: Vec<Selected> = Vec::new();
@@ -158,22 +162,4 @@ enum Next {
     /// Go on there with this element.
     Enter(usize),
     Nothing,
-}
-
-/// The line of the ignore file that hides what `source` would have matched:
-/// only for the message, so that errors on the way are no news.
-pub(super) fn hidden_match(tree: &dyn SourceTree, source: &str) -> Option<Ignored> {
-    let elements = elements(source);
-    let plain = elements.iter().take_while(|element| !has_wildcard(element)).count();
-    let prefix: PathBuf = elements[..plain].iter().collect();
-    let base = resolve(tree, &prefix).ok()?;
-    if tree.node(&base).ok()?.is_none() {
-        return tree.ignored(&base);
-    }
-    let glob = Glob::compile(source, elements.get(plain..)?).ok()?;
-    let hidden = tree.hidden_children(&base);
-    let matching = hidden
-        .into_iter()
-        .find(|name| !glob.0.is_empty() && !matches!(glob.next(0, name.as_encoded_bytes()), Next::Nothing))?;
-    tree.ignored(&base.join(matching))
 }

@@ -228,7 +228,8 @@ impl Fields {
             source: self.source_path(),
             sharing: self.sharing.unwrap_or_default(),
             readonly: self.readonly.unwrap_or(false),
-            mode: self.mode.unwrap_or(0o755),
+            // Go's file modes have the special bits elsewhere: BuildKit loses them.
+            mode: self.mode.unwrap_or(0o755) & 0o777,
             uid: self.uid.unwrap_or(0),
             gid: self.gid.unwrap_or(0),
         }))

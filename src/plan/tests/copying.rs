@@ -29,7 +29,7 @@ fn flags() {
     copy("COPY --chown=$NONE a b", r#"COPY "a" -> /w/b"#);
     copy(
         "COPY --link --parents --exclude=*.$V --exclude=!x a b",
-        r#"COPY link parents exclude=*.v exclude=!x "a" -> /w/b"#,
+        r#"COPY link parents exclude=*.$V exclude=!x "a" -> /w/b"#,
     );
     copy("COPY --from= a b", r#"COPY "a" -> /w/b"#);
     copy("COPY --link=false a b", r#"COPY "a" -> /w/b"#);

@@ -42,7 +42,7 @@ fn undefined_variables() {
     warned("FROM debian\nARG A\nUSER $A", &[]);
     // A fallback is no excuse.
     warned("FROM debian\nUSER ${A:-x}", &["2 UndefinedVar `$A` is not defined"]);
-    warned("FROM debian\nRUN $A\nCMD $A", &[]);
+    warned("FROM debian\nRUN $A\nCMD [\"$A\"]", &[]);
     warned(
         "FROM debian\nCOPY $a $b",
         &["2 UndefinedVar `$a` is not defined", "2 UndefinedVar `$b` is not defined"],

@@ -125,6 +125,8 @@ fn directories_users_and_signals() {
         |lines: &str, expected: &str| config(&format!("FROM bare\n{lines}"), "WorkingDir", expected);
     directory("WORKDIR /a\nWORKDIR b\nWORKDIR ../c/./d/", r#""/a/c/d""#);
     directory("WORKDIR a", r#""/a""#);
+    directory("WORKDIR /a/", r#""/a/""#);
+    directory("WORKDIR /a/\nWORKDIR b/", r#""/a/b""#);
     directory("WORKDIR ../../..", r#""/""#);
     directory("WORKDIR /a b", r#""/a b""#);
     config("FROM app\nWORKDIR x", "WorkingDir", r#""/srv/x""#);

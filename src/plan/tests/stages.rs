@@ -25,7 +25,7 @@ fn stages_on_stages() {
     let expected = "
         a from debian linux/amd64
         stage-1 from a";
-    plan("FROM debian AS A\nFROM a", expected);
+    plan("FROM debian AS a\nFROM a", expected);
     // The platform is the base stage's, as its files are.
     plan("FROM --platform=linux/arm64 debian AS a\nFROM a", "a from debian linux/arm64\nstage-1 from a");
     // A stage hides an image of its name, the latest earlier one counts.

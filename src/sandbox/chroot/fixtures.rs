@@ -1,5 +1,5 @@
 //! What every RUN of this rung finds in its tree: /dev, an empty /proc and
-//! /sys, the three files of /etc, and its mounts.
+//! /sys, the two files of /etc, and its mounts.
 
 use std::fs;
 use std::io::{self, Write};
@@ -39,34 +39,21 @@ pub(super) fn put(root: &Path, spec: &RunSpec) -> Result<Swaps, Error> {
     swaps.cover(dev, Want::Directory, |place| make_dev(place, &spec.scripts)).map_err(during("make", dev))?;
     put_etc(&mut swaps, spec)?;
     for mount in &spec.mounts {
-        let target = target_of(mount);
+        let target = mount.target();
         put_mount(&mut swaps, mount).map_err(during("mount", target))?;
     }
     Ok(swaps)
 }
 
 fn put_etc(swaps: &mut Swaps, spec: &RunSpec) -> Result<(), Error> {
-    let hostname = format!("{}\n", spec.hostname);
-    for (target, content) in [
-        ("/etc/resolv.conf", spec.resolv_conf.as_slice()),
-        ("/etc/hosts", &spec.hosts),
-        ("/etc/hostname", hostname.as_bytes()),
-    ] {
+    for (target, content) in [("/etc/resolv.conf", spec.resolv_conf.as_slice()), ("/etc/hosts", &spec.hosts)]
+    {
         let target = Path::new(target);
         swaps
             .cover(target, Want::File, |place| make_file(place, content, 0o644))
             .map_err(during("write", target))?;
     }
     Ok(())
-}
-
-fn target_of(mount: &MountSpec) -> &Path {
-    match mount {
-        MountSpec::Bind { target, .. }
-        | MountSpec::ScratchBind { target, .. }
-        | MountSpec::Tmpfs { target, .. }
-        | MountSpec::File { target, .. } => target,
-    }
 }
 
 fn put_mount(swaps: &mut Swaps, mount: &MountSpec) -> io::Result<()> {

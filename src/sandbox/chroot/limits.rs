@@ -36,8 +36,6 @@ const DEEPEST: usize = 200;
 pub(in crate::sandbox) struct Limits {
     /// As many processes as it may have.
     most: usize,
-    /// All tasks of the machine before the RUN.
-    tasks: usize,
     sizes: Vec<(PathBuf, OwnedFd, u64)>,
 }
 
@@ -67,12 +65,12 @@ impl Limits {
                 }
             }
         }
-        Ok(Self { most: most(spec.protections), tasks: tasks()?, sizes })
+        Ok(Self { most: most(spec.protections), sizes })
     }
 
     /// Where mounts have sizes: processes alone.
     pub(in crate::sandbox) fn of_processes(protections: Protections) -> io::Result<Self> {
-        Ok(Self { most: most(protections), tasks: tasks()?, sizes: Vec::new() })
+        Ok(Self { most: most(protections), sizes: Vec::new() })
     }
 
     /// Looks until `child` is gone.
@@ -81,33 +79,69 @@ impl Limits {
         let passed = Arc::new(Mutex::new(None));
         let tell = Arc::clone(&passed);
         thread::Builder::new().name("watch".to_owned()).spawn(move || {
+            let mut news = News::default();
+            let mut measured = Instant::now();
+            let mut took = Duration::ZERO;
             while kill(child, None).is_ok() {
-                let started = Instant::now();
-                if let Some(failure) = self.find(stub) {
+                let mut failure = self.too_many(stub, &mut news);
+                // Looking at a large directory must not be all that is done.
+                if failure.is_none() && measured.elapsed() >= took * 10 {
+                    measured = Instant::now();
+                    failure = self.too_full();
+                    took = measured.elapsed();
+                }
+                if let Some(failure) = failure {
                     tell.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(failure);
                     // Who is left is met at the next look.
                     let _ = end_all(stub);
                 }
-                // Looking at a large directory must not be all that is done.
-                thread::sleep(LOOK.max(started.elapsed() * 10));
+                thread::sleep(LOOK);
             }
         })?;
         Ok(Watch(passed))
     }
 
-    fn find(&self, stub: Pid) -> Option<Failure> {
-        // The number of all tasks is one small file; ours are only counted
-        // when that has grown.
-        let many = tasks().is_ok_and(|now| now > self.tasks.saturating_add(self.most));
-        if many && descendants(stub).is_ok_and(|found| found.len() > self.most) {
-            let kind = FailureKind::TooManyProcesses(self.most);
-            return Some(Failure { kind, action: String::new(), path: PathBuf::new(), errno: 0 });
+    fn too_many(&self, stub: Pid, news: &mut News) -> Option<Failure> {
+        if !news.come(self.most) || descendants(stub).is_ok_and(|found| found.len() <= self.most) {
+            return None;
         }
+        let kind = FailureKind::TooManyProcesses(self.most);
+        Some(Failure { kind, action: String::new(), path: PathBuf::new(), errno: 0 })
+    }
+
+    fn too_full(&self) -> Option<Failure> {
         self.sizes.iter().find_map(|(target, directory, size)| {
             let used = used(directory.as_fd(), 0).unwrap_or(0);
             let kind = FailureKind::TmpfsFull { used, size: *size };
             (used > *size).then(|| Failure { kind, action: String::new(), path: target.clone(), errno: 0 })
         })
+    }
+}
+
+/// The number of all tasks of the machine is one small file, and others' come and
+/// go in it. So ours are counted when it is large enough for too many, and has
+/// grown since they were counted last, or else every so many looks.
+#[derive(Default)]
+struct News {
+    counted_at: usize,
+    looks: u32,
+}
+
+impl News {
+    const GROWN: usize = 256;
+    const SELDOM: u32 = 20;
+
+    fn come(&mut self, most: usize) -> bool {
+        let now = tasks().unwrap_or(usize::MAX);
+        self.counted_at = now.min(self.counted_at);
+        self.looks = self.looks.wrapping_add(1);
+        let due =
+            now > self.counted_at.saturating_add(Self::GROWN) || self.looks.is_multiple_of(Self::SELDOM);
+        let count = now > most && due;
+        if count {
+            self.counted_at = now;
+        }
+        count
     }
 }
 

@@ -15,8 +15,6 @@ use super::proc::Node;
 use super::task::{self, Identity};
 use super::walk::{DELETED, Inode, Served, Target};
 use super::{Answer, Protection, Service, listing, sealed};
-use crate::metadata::{Device, DeviceKind};
-use crate::sandbox::chroot::NODES;
 use crate::sandbox::raw::Notification;
 
 impl Service {
@@ -53,7 +51,8 @@ impl Service {
             }
             Target::Tree(fd) => Identity::of(thread).and_then(|caller| reopen(&fd, flags, &caller)),
             Target::Served(inode, fd) => self.open_served(thread, inode, &fd, flags),
-            Target::Device(device, fd) => open_device(device, &fd, flags, &Identity::of(thread)?),
+            // As on a mount without devices.
+            Target::Device(..) => return Ok(Answer::Error(libc::EACCES)),
             Target::Proc(node) => self.open_proc(thread, &node, flags),
         };
         let close_on_exec = flags.contains(OFlags::CLOEXEC);
@@ -141,23 +140,6 @@ fn create(
 ) -> io::Result<OwnedFd> {
     let flags = kept(flags) | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::NOCTTY;
     caller.act(|| Ok(rustix::fs::openat(parent, name, flags, masked(mode, caller.umask))?))
-}
-
-/// A node that a RUN made: one of those that every container has, or nothing
-/// that it may open.
-fn open_device(
-    device: Device,
-    placeholder: &OwnedFd,
-    flags: OFlags,
-    caller: &Identity,
-) -> io::Result<OwnedFd> {
-    let is_it = |major, minor| device == Device { kind: DeviceKind::Character, major, minor };
-    let known = NODES.iter().find(|(name, major, minor)| is_it(*major, *minor) && *name != "tty");
-    let Some((name, ..)) = known else { return Err(errno(libc::EPERM)) };
-    // The placeholder has the owner and the mode of the node.
-    let asked = OFlags::from_bits_retain(flags.bits() & libc::O_ACCMODE.cast_unsigned());
-    drop(reopen(placeholder, asked, caller)?);
-    Ok(rustix::fs::open(format!("/dev/{name}"), kept(flags) | OFlags::NOCTTY, Mode::empty())?)
 }
 
 /// What a supervisor must not do, for the test that shows why: the real /proc, as

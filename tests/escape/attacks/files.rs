@@ -86,6 +86,60 @@ pub fn write_memory_of_builder(target: &Target) -> Done {
     memory.write_all_at(b"S", target.address as u64)
 }
 
+/// Everything that changes a file or directory by its name, by every way to name
+/// one outside that /proc has.
+pub fn change_through_proc(target: &Target) -> Done {
+    use rustix::fs::{AtFlags, CWD, Timespec, Timestamps};
+    let up = "../../../../../../../../../../../..";
+    let bases = [
+        of_builder(target, "root"),
+        of_builder(target, &format!("task/{}/root", target.builder)),
+        PathBuf::from(format!("/proc/self/cwd/{up}")),
+        PathBuf::from(format!("/proc/self/root/{up}")),
+        PathBuf::from(format!("/proc/self/fd/0/{up}")),
+        PathBuf::from(format!("/proc/thread-self/cwd/{up}")),
+        PathBuf::from(format!("/proc/1/root/{up}")),
+        PathBuf::from(format!("/dev/fd/../../{up}")),
+    ];
+    let times = Timestamps {
+        last_access: Timespec { tv_sec: 7, tv_nsec: 7 },
+        last_modification: Timespec { tv_sec: 7, tv_nsec: 7 },
+    };
+    fs::write("/tmp/own", "own")?;
+    for base in bases {
+        let [canary, trap] = ["canary", "trap"].map(|name| below(base.clone(), &target.directory.join(name)));
+        // One that works is enough, and shows outside.
+        let _ = fs::write(&canary, "changed");
+        let _ = fs::set_permissions(&canary, fs::Permissions::from_mode(0o777));
+        let _ = std::os::unix::fs::lchown(&canary, Some(7), Some(7));
+        let _ = std::os::unix::fs::chown(&canary, Some(7), Some(7));
+        let _ = rustix::fs::utimensat(CWD, &canary, &times, AtFlags::empty());
+        let _ = rustix::fs::setxattr(&canary, "user.changed", b"x", rustix::fs::XattrFlags::empty());
+        let _ = fs::create_dir(trap.join("made"));
+        let _ = fs::write(trap.join("written"), "x");
+        let _ = symlink("x", trap.join("linked"));
+        let _ = rustix::fs::linkat(CWD, "/tmp/own", CWD, trap.join("hard"), AtFlags::SYMLINK_FOLLOW);
+        let _ = rustix::fs::linkat(CWD, &canary, CWD, "/tmp/taken", AtFlags::SYMLINK_FOLLOW);
+        let _ = fs::rename("/tmp/own", trap.join("moved"));
+        let kind = rustix::fs::FileType::CharacterDevice;
+        let _ = rustix::fs::mknodat(CWD, trap.join("node"), kind, Mode::from_raw_mode(0o666), 259);
+        let _ = rustix::fs::mknodat(
+            CWD,
+            trap.join("fifo"),
+            rustix::fs::FileType::Fifo,
+            Mode::from_raw_mode(0o666),
+            0,
+        );
+        let _ = fs::remove_file(&canary);
+        let _ = fs::remove_dir(&trap);
+        if nix::unistd::chdir(&trap).is_ok() {
+            got_in()?;
+            nix::unistd::chdir("/")?;
+        }
+    }
+    Ok(())
+}
+
 pub fn command_line_of_others(target: &Target) -> Done {
     show(&fs::read(format!("/proc/{}/cmdline", target.victim))?)
 }
@@ -158,7 +212,7 @@ pub fn racing_path(target: &Target) -> Done {
                 }
             }
         });
-        for _ in 0..2000 {
+        for _ in 0..1000 {
             let here = libc::AT_FDCWD as isize as usize;
             if let Ok(fd) = raw::call(libc::SYS_openat, &[here, place, 0, 0]) {
                 let mut bytes = vec![0_u8; 4096];
@@ -196,15 +250,21 @@ pub fn racing_rename(target: &Target) -> Done {
                 let _ = rustix::fs::renameat_with(here, "/tmp/a", here, "/tmp/b", flags);
             }
         });
-        for _ in 0..2000 {
+        for _ in 0..300 {
             for path in ["/tmp/a/secret", "/tmp/a/fd/secret", "/proc/self/cwd/tmp/a/secret"] {
-                if let Ok(bytes) = fs::read(path) {
+                if let Ok(bytes) = fs::read(path)
+                    && bytes != b"not this one"
+                {
                     let _ = show(&bytes);
                 }
             }
         }
         done.store(true, Ordering::Relaxed);
     });
+    // Without a race at last: one of the two is the link.
+    for path in ["/tmp/a/secret", "/tmp/b/secret"] {
+        show(&fs::read(path).unwrap_or_default())?;
+    }
     Ok(())
 }
 
@@ -247,25 +307,27 @@ pub fn open_by_handle(target: &Target) -> Done {
     show(&bytes[..count])
 }
 
-/// A harmless one (1:5 is /dev/zero) stands for a disk: which numbers open is
-/// for the container's device rules to say, whether any does for us.
-fn read_device_in(directory: &str) -> Done {
+/// A harmless one (10:229 is /dev/fuse) stands for a disk: which numbers open is
+/// for the container's device rules to say, whether any but the usual does for us.
+fn open_device_in(directory: &str) -> Done {
     let path = Path::new(directory).join("disk");
-    let device = rustix::fs::makedev(1, 5);
+    let device = rustix::fs::makedev(10, 229);
     let here = rustix::fs::CWD;
     let kind = rustix::fs::FileType::CharacterDevice;
     rustix::fs::mknodat(here, &path, kind, Mode::from_raw_mode(0o666), device)?;
-    let mut bytes = vec![1; 512];
-    File::open(&path)?.read_exact(&mut bytes)?;
-    got_in()
+    // A placeholder has nothing in it; this device refuses whoever mounted nothing.
+    match File::open(&path)?.read(&mut [0; 16]) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => got_in(),
+        other => other.map(drop),
+    }
 }
 
 pub fn device_in_the_root(_: &Target) -> Done {
-    read_device_in("/home")
+    open_device_in("/home")
 }
 
 pub fn device_in_dev(_: &Target) -> Done {
-    read_device_in("/dev")
+    open_device_in("/dev")
 }
 
 /// Names of the host's devices, made here, that change the host's.

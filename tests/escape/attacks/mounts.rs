@@ -95,7 +95,7 @@ pub fn link_bind(scene: &mut Scene<'_>) -> io::Result<()> {
 
 pub fn link_working_directory(scene: &mut Scene<'_>) -> io::Result<()> {
     replace(scene, "work", &trap(scene))?;
-    scene.spec.cwd = "/work/deep".into();
+    scene.spec.cwd = "/there/deep".into();
     Ok(())
 }
 

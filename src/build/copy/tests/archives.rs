@@ -22,7 +22,7 @@ fn contents_keep_what_the_archive_says() {
     unpacked("", "f+security.capability l@f::5", "", "ADD x /", "f+security.capability l@f::5");
     unpacked("", "a=1 b=1", "", "ADD x /t/", "*t/ t/a t/b=t/a");
     unpacked("", "d/ d/f", "d", "ADD x /t", "*t/ *t/d/ t/d/f");
-    unpacked("t/:700:5", "f", "", "ADD x /t", ".t/:700:5 t/f");
+    unpacked("t/:700:5", "f", "", "ADD x /t", "*t/:700:5 t/f");
 }
 
 #[test]
@@ -32,9 +32,9 @@ fn chown_counts_and_chmod_does_not() {
 
 #[test]
 fn other_kinds_are_replaced() {
-    unpacked("t/ t/d", "d/ d/f", "", "ADD x /t", ".t/ t/d/ t/d/f");
-    unpacked("t/ t/d/ t/d/old", "d", "", "ADD x /t", ".t/ t/d");
-    unpacked("t/ t/d/:700:5", "d/ d/f", "", "ADD x /t", ".t/ t/d/ t/d/f");
+    unpacked("t/ t/d", "d/ d/f", "", "ADD x /t", "*t/ t/d/ t/d/f");
+    unpacked("t/ t/d/ t/d/old", "d", "", "ADD x /t", "*t/ t/d");
+    unpacked("t/ t/d/:700:5", "d/ d/f", "", "ADD x /t", "*t/ t/d/ t/d/f");
     unpacked("lib@usr/lib usr/ usr/lib/", "lib/ lib/f", "", "ADD x /", "lib/ lib/f");
     unpacked("t", "f", "", "ADD x /t", "!cannot copy a directory to `/t`");
 }
@@ -46,8 +46,8 @@ fn directories_that_are_only_implied_lead_through_links() {
         "lib/ lib/f",
         "lib",
         "ADD x /",
-        ".usr/ .usr/lib/:711 usr/lib/f",
+        ".usr/ *usr/lib/:711 usr/lib/f",
     );
-    unpacked("etc/:711:5", "etc/ etc/f", "etc", "ADD x /", ".etc/:711:5 etc/f");
+    unpacked("etc/:711:5", "etc/ etc/f", "etc", "ADD x /", "*etc/:711:5 etc/f");
     unpacked("lib", "lib/ lib/f", "lib", "ADD x /", "!cannot copy a directory to `/lib`");
 }

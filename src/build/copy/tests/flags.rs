@@ -20,8 +20,8 @@ fn chown() {
     check("", "f:600:8:9", "COPY --from=other --chown=5 f /t", "t:600:5");
     // Parents that are made belong to the same, those that are there stay.
     check("", "f", "COPY --chown=5 f /a/b/t", "*a/::5 *a/b/::5 a/b/t::5");
-    check("a/:700:8", "f", "COPY --chown=5 f /a/b/t", ".a/:700:8 *a/b/::5 a/b/t::5");
-    check("t/:700:8", "d/ d/f", "COPY --chown=5 d /t", ".t/:700:8 t/f::5");
+    check("a/:700:8", "f", "COPY --chown=5 f /a/b/t", "*a/:700:8 *a/b/::5 a/b/t::5");
+    check("t/:700:8", "d/ d/f", "COPY --chown=5 d /t", "t/:700:8 t/f::5");
 }
 
 #[test]
@@ -41,9 +41,9 @@ fn chmod() {
     check("", "f", "COPY --chmod=700 f /a/t", "*a/:700 a/t:700");
     check("", "f", "COPY --chmod=4711 f /a/t", "*a/:711 a/t:4711");
     check("", "f", "COPY --chmod=go-rwx f /a/t", "*a/ a/t:600");
-    check("a/:711", "f", "COPY --chmod=700 f /a/t", ".a/:711 a/t:700");
-    check("t/", "d/ d/f", "COPY --chmod=700 d /t", ".t/ t/f:700");
-    check("t/ t/e/", "d/ d/e/:711", "COPY --chmod=700 d /t", ".t/ t/e/:700");
+    check("a/:711", "f", "COPY --chmod=700 f /a/t", "*a/:711 a/t:700");
+    check("t/", "d/ d/f", "COPY --chmod=700 d /t", "t/ t/f:700");
+    check("t/ t/e/", "d/ d/e/:711", "COPY --chmod=700 d /t", "t/ t/e/:700");
     check("", "f", "COPY --chmod=644 --chown=5 f /a/t", "*a/:644:5 a/t::5");
     check("", "f", "ARG m=600\nCOPY --chmod=$m f /t", "t:600");
 }
@@ -95,6 +95,7 @@ fn exclude() {
     check("", "d/ d/a d/b", "COPY --exclude=* --exclude=!b d /t", "t/ t/b");
     check("", "d/ d/e/ d/e/a d/e/b", "COPY --exclude=e --exclude=!e/b d /t", "t/ t/e/ t/e/b");
     check("", "d/ d/a", "COPY --exclude=* d /t", "t/");
-    check("", "a.txt b.md", "COPY --exclude=*.md * /t/", "*t/ t/a.txt");
+    check("", "a.txt b.md", "COPY --exclude=*.md * /t/", "*t/ t/a.txt t/b.md");
+    check("", "d/ d/a d/b", "COPY --exclude=/a d /t", "t/ t/a t/b");
     check("", "d/a d/b", "COPY --parents --exclude=**/b d /t/", "*t/ t/d/ t/d/a");
 }

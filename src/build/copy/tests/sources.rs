@@ -9,12 +9,13 @@ fn wildcards() {
     check("", "a1 a2:600", "COPY a? /t", "t:600");
     check("", ".hidden x", "COPY * /t/", "*t/ t/.hidden t/x");
     check("", "d1/ d1/f d2/ d2/g", "COPY d* /t", "t/ t/f t/g");
-    check("", "d/ d/f e", "COPY * /t/", "t/ t/e t/f");
+    check("", "d/ d/f e", "COPY * /t/", "*t/ t/e t/f");
     check("", "d/a e/a:600", "COPY */a /t/", "*t/ t/a:600");
     check("", "a[b ab", "COPY a[[]b /t/", "*t/ t/a[b");
     check("", "a/b/f c/f:600", "COPY **/f /t/", "*t/ t/f:600");
     check("", "f", "COPY f *.none /t/", "*t/ t/f");
-    check("", "f", "COPY *.none /t/", "!matches nothing");
+    check("", "f", "COPY *.none /t/", "");
+    check("", "f", "COPY none/*.none /t/", "!does not exist");
     check("", "f", "COPY g /t/", "!does not exist");
     check("", "f", "COPY f g /t/", "!does not exist");
     check("", "f", "COPY [\"f\", \"/with space\"]", "with space");
@@ -76,7 +77,7 @@ fn hard_links() {
 fn special_files() {
     check("", "d/ d/p|", "COPY d /t", "t/ t/p|");
     check("", "d/ d/c#:666", "COPY --from=other d /t", "t/ t/c#:666");
-    check("", "d/ d/s~ d/f", "COPY d /t", "t/ t/f");
+    check("", "d/ d/s~ d/f", "COPY d /t", "t/ t/f t/s");
     check("", "p|:600", "COPY p /t", "t|:600");
 }
 
@@ -87,7 +88,7 @@ fn inline_files() {
     check("", "", "COPY <<a <<b /t/\nx\na\ny\nb", "*t/ t/a t/b");
     check("", "", "COPY --chmod=755 --chown=5:6 <<a /t\nx\na", "t:755:5:6");
     check("", "", "COPY --chmod=u+x <<a /t\nx\na", "t:744");
-    check("t/", "", "COPY <<a /t\nx\na", ".t/ t/a");
+    check("t/", "", "COPY <<a /t\nx\na", "*t/ t/a");
     check("t:600", "", "COPY <<a /t\nx\na", "t");
     check("", "f:600", "COPY f <<a /t/\nx\na", "*t/ t/a t/f:600");
     check("", "f:600", "COPY f <<a /t\nx\na", "t");
@@ -104,7 +105,7 @@ fn every_name_gets_its_bytes() {
     let (op, tree, base) = (operation("COPY d e /t"), tree("d/ d/a d/b=1 d/c=1 e/ e/a e/x/y"), base("t/"));
     let selection = inputs::pick(&tree, &op).unwrap().unwrap();
     let picked = [Picked::Selection { tree: &tree, selection, keep_owner: false }];
-    let target = Target { base: &base, owner: None, now: NOW, is_mount: false };
+    let target = Target { base: &base, owner: None, now: NOW, is_mount: false, below: None };
     write_layer(&op, &picked, &target, &mut writer).unwrap();
     let packed = writer.finish().unwrap();
     let paths = ["t/a", "t/b", "t/x/y"].map(Path::new);
@@ -122,7 +123,7 @@ fn a_bind_mount_shows_the_source_itself() {
     let selection = inputs::pick(&tree, &op).unwrap().unwrap();
     let picked = [Picked::Selection { tree: &tree, selection, keep_owner: true }];
     let mut writer = LayerWriter::create(directory.path(), PackOptions::default()).unwrap();
-    let target = Target { base: &base, owner: None, now: NOW, is_mount: true };
+    let target = Target { base: &base, owner: None, now: NOW, is_mount: true, below: None };
     write_layer(&op, &picked, &target, &mut writer).unwrap();
     let index = EntryIndex::load(&writer.finish().unwrap().entries).unwrap();
     assert_eq!(shown(&index), "t/:700:5 t/f");
