@@ -90,7 +90,7 @@ const FOUND: [(&str, &str); 32] = [
     ("full", "! echo x > /dev/full"),
     ("stdin", "test \"$(echo x | cat /dev/stdin)\" = x"),
     ("stdout", "test \"$(echo x > /dev/stdout)\" = x"),
-    ("descriptor", "test \"$(cat /dev/fd/0 < /etc/hostname)\" = buildkitsandbox"),
+    ("descriptor", "cat /dev/fd/0 < /etc/hosts | grep -q localhost"),
     ("shared memory", "echo x > /dev/shm/x && rm /dev/shm/x"),
     ("chroot to here", "test -d /"),
     ("sync", "sync"),

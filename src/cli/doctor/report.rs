@@ -30,12 +30,16 @@ const NO_SETUID: &str =
     "setuid programs and file capabilities gain nothing for another USER than root (`sudo`)";
 
 /// What else differs between rungs and shows in a Dockerfile.
-const DIFFERENCES: [(&[Rung], &str); 3] = [
+const DIFFERENCES: [(&[Rung], &str); 4] = [
     (&[Rung::Chroot, Rung::Virtual], "RUN --network=none is refused: there is no network namespace"),
     (
         &[Rung::Namespaces, Rung::Mounts, Rung::Single],
         "on overlay storage rename(2) of a directory from a lower layer gives EXDEV (`mv` copies instead), and \
          inside one step the other names of a hard-linked file still read old",
+    ),
+    (
+        &[Rung::Namespaces, Rung::Mounts],
+        "a device that mknod(2) makes is one in the layer, and may look like an empty file inside that RUN",
     ),
     (
         &[Rung::Namespaces, Rung::Single],

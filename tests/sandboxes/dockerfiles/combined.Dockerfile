@@ -32,6 +32,7 @@ ADD --chown=7:8 owners.tar /added/
 COPY --chown=1234:5678 --chmod=4711 note /opt/note
 RUN --mount=type=bind,source=owners.tar,target=/owners.tar mkdir /unpacked && tar -xpf /owners.tar -C /unpacked --numeric-owner && test "$(stat -c '%u %a' /unpacked/home/app)" = "1234 2750"
 RUN mkdir -p /l/d && echo one > /l/a && ln /l/a /l/b && ln /l/a /l/d/c && ln -s a /l/s && ln -P /l/s /l/t && mkfifo /l/p && ln /l/p /l/q \
+    && mknod /l/c c 1 5 && mknod -m 600 /l/dev b 7 3 && mv /l/dev /l/loop && chown 0:6 /l/loop \
     && cp /bin/true /l/suid && chmod 4755 /l/suid && cp /bin/true /l/capable && setcap cap_net_bind_service,cap_chown=eip /l/capable && mkdir -m 3777 /l/sticky
 RUN ln /l/b /l/e && rm /l/a && mv /l/capable /l/capable-too && touch -d @0 /l/suid && rm -r /opt/note && mkdir /opt/note
 RUN --mount=type=bind,source=functional,target=/in --mount=type=bind,from=tools,source=/usr/bin,target=/tools,rw \
