@@ -8,6 +8,7 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use nix::libc;
+use rustix::fs::OFlags;
 
 /// The file rights of Landlock by the ABI that brought them, as in
 /// `linux/landlock.h`: ABI 1 has the first 13, 2 REFER, 3 TRUNCATE, 5 IOCTL_DEV.
@@ -158,16 +159,19 @@ fn respond(listener: BorrowedFd<'_>, mut response: libc::seccomp_notif_resp) -> 
 }
 
 /// Answers with a new descriptor of the caller's for what `fd` is (Linux 5.14).
+/// Ours is closed before the caller goes on where it can write: what it closes
+/// and then executes must be open for writing nowhere (ETXTBSY, execve(2)).
 pub(super) fn answer_with(
     listener: BorrowedFd<'_>,
     id: u64,
-    fd: BorrowedFd<'_>,
+    fd: OwnedFd,
     close_on_exec: bool,
 ) -> io::Result<()> {
     const SEND: u32 = 2;
+    let writable = rustix::fs::fcntl_getfl(&fd)?.intersects(OFlags::WRONLY | OFlags::RDWR);
     let mut request = libc::seccomp_notif_addfd {
         id,
-        flags: SEND,
+        flags: if writable { 0 } else { SEND },
         srcfd: fd.as_raw_fd().cast_unsigned(),
         newfd: 0,
         newfd_flags: if close_on_exec { libc::O_CLOEXEC.cast_unsigned() } else { 0 },
@@ -175,7 +179,9 @@ pub(super) fn answer_with(
     // SAFETY: the request lives through the call, which reads it; `fd` is open.
     let result =
         unsafe { libc::ioctl(listener.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_ADDFD as _, &raw mut request) };
-    check(result.into()).map(drop)
+    let number = check(result.into())?;
+    drop(fd);
+    if writable { answer(listener, id, Ok(number)) } else { Ok(()) }
 }
 
 /// Whether the caller still waits: only then its number means it.

@@ -273,7 +273,7 @@ impl Office {
             Answer::Value(value) => raw::answer(listener, id, Ok(value)),
             Answer::Error(errno) => raw::answer(listener, id, Err(errno)),
             Answer::Descriptor { fd, close_on_exec } => {
-                match raw::answer_with(listener, id, fd.as_fd(), close_on_exec) {
+                match raw::answer_with(listener, id, fd, close_on_exec) {
                     // The caller has no place for another one.
                     Err(error) if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::EBADF)) => {
                         raw::answer(listener, id, Err(libc::EMFILE))

@@ -477,9 +477,10 @@ def _():
 
 @check("sudo", "sudo")
 def _():
-    equal(said("sudo", "-n", "id", "-u"), "0\n")
+    # Where sethostname(2) is refused sudo warns of a name that is in no hosts file.
+    equal(said("sh", "-c", "sudo -n id -u 2>/dev/null"), "0\n")
     assert "root" in said("sudo", "-n", "cat", "/etc/shadow")
-    equal(said("sudo", "-n", "-u", "nobody", "id", "-un"), "nobody\n")
+    equal(said("sh", "-c", "sudo -n -u nobody id -un 2>/dev/null"), "nobody\n")
 
 
 @check("setuid programs and file capabilities gain", "sudo")
