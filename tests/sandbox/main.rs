@@ -538,11 +538,19 @@ fn ends_when_cancelled(bench: &Bench) {
     let root = bench.overlay();
     let started = Instant::now();
     let cancelled = || started.elapsed() > Duration::from_millis(300);
-    let script = "sleep 7654 & setsid sleep 7654 & trap '' TERM INT; while true; do sleep 7654; done";
-    let error = bench.try_run(&spec(&root.root, script), &cancelled).unwrap_err();
+    let nap = nap(1);
+    let script =
+        format!("sleep {nap} & setsid sleep {nap} & trap '' TERM INT; while true; do sleep {nap}; done");
+    let error = bench.try_run(&spec(&root.root, &script), &cancelled).unwrap_err();
     assert!(matches!(error, Error::Cancelled), "{error}");
     assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
-    assert_eq!(processes_with("sleep\u{0}7654"), Vec::<PathBuf>::new());
+    assert_eq!(processes_with(&format!("sleep\u{0}{nap}")), Vec::<PathBuf>::new());
+}
+
+/// Seconds that no other process sleeps: the same tests run on other rungs at the
+/// same time.
+fn nap(test: u32) -> u32 {
+    test * 10_000_000 + std::process::id()
 }
 
 /// Processes whose command line holds `text`.
@@ -559,9 +567,10 @@ fn processes_with(text: &str) -> Vec<PathBuf> {
 fn does_not_wait_for_background_processes(bench: &Bench) {
     let root = bench.overlay();
     let started = Instant::now();
-    bench.shell(&root, "sleep 8765 & echo done").is("done\n");
+    let nap = nap(2);
+    bench.shell(&root, &format!("sleep {nap} & echo done")).is("done\n");
     assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
-    assert_eq!(processes_with("sleep\u{0}8765"), Vec::<PathBuf>::new());
+    assert_eq!(processes_with(&format!("sleep\u{0}{nap}")), Vec::<PathBuf>::new());
 }
 
 fn cuts_the_network(bench: &Bench) {
@@ -613,16 +622,16 @@ fn hides_the_builder(bench: &Bench) {
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let guard = Guard(&stop);
-        let mut open = spec(&other.root, "sleep 6543");
+        let (sleeps, sleeping) = (format!("sleep {}", nap(3)), format!("sleep\u{0}{}", nap(3)));
+        let mut open = spec(&other.root, &sleeps);
         open.env.push(("CONTROL".into(), "readable".into()));
         let cancelled = || stop.load(Ordering::Relaxed);
         let control = scope.spawn(move || bench.try_run(&open, &cancelled).map(drop));
         let started = Instant::now();
-        while processes_with("sleep\u{0}6543").is_empty() && started.elapsed() < Duration::from_secs(5) {
+        while processes_with(&sleeping).is_empty() && started.elapsed() < Duration::from_secs(5) {
             std::thread::sleep(Duration::from_millis(10));
         }
-        let control_pid =
-            processes_with("sleep\u{0}6543")[0].file_name().unwrap().to_str().unwrap().to_owned();
+        let control_pid = processes_with(&sleeping)[0].file_name().unwrap().to_str().unwrap().to_owned();
         let probe = |pid: &str| {
             let script = format!(
                 "p=/outer/{pid}; n=0
