@@ -1,6 +1,7 @@
 //! ADD: local archives, downloads and git repositories.
 
 use std::fs;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -227,6 +228,8 @@ impl Repository {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
+            // `git` starts `git-daemon`: both are ended together.
+            .process_group(0)
             .spawn()
             .unwrap();
         for _ in 0..500 {
@@ -260,7 +263,8 @@ impl Repository {
 impl Drop for Repository {
     fn drop(&mut self) {
         // It listens until it is told otherwise; both fail only when it is gone.
-        let _ = self.daemon.kill();
+        let group = rustix::process::Pid::from_child(&self.daemon);
+        let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
         let _ = self.daemon.wait();
     }
 }
