@@ -9,18 +9,7 @@ use nix::libc;
 use seccompiler::sock_filter;
 
 use super::filter::{TIOCLINUX, TIOCSTI};
-
-const LOAD: u16 = 0x20;
-const EQUAL: u16 = 0x15;
-#[cfg(target_arch = "x86_64")]
-const AT_LEAST: u16 = 0x35;
-const ANY_BIT: u16 = 0x45;
-const RETURN: u16 = 0x06;
-
-/// Offsets in `struct seccomp_data`; arguments are 8 bytes each, low half first.
-const NUMBER: u32 = 0;
-const ARCHITECTURE: u32 = 4;
-const ARGUMENTS: u32 = 16;
+use super::instructions::*;
 
 /// Numbers on one 32-bit architecture.
 struct Calls {
@@ -68,14 +57,6 @@ const FOREIGN: Calls = Calls {
 /// clone3(2) has one number everywhere.
 const CLONE3: u32 = 435;
 
-fn step(code: u16, jt: u8, jf: u8, k: u32) -> sock_filter {
-    sock_filter { code, jt, jf, k }
-}
-
-fn give(action: u32) -> sock_filter {
-    step(RETURN, 0, 0, action)
-}
-
 pub(super) fn program() -> Vec<sock_filter> {
     let allow = give(libc::SECCOMP_RET_ALLOW);
     let refuse = || give(libc::SECCOMP_RET_ERRNO | libc::EPERM.cast_unsigned());
@@ -84,7 +65,7 @@ pub(super) fn program() -> Vec<sock_filter> {
     // x32 is our own architecture by name, with a bit of its own in the number.
     #[cfg(target_arch = "x86_64")]
     program.extend([
-        step(EQUAL, 0, 4, 0xc000_003e),
+        step(EQUAL, 0, 4, OWN),
         step(LOAD, 0, 0, NUMBER),
         step(AT_LEAST, 0, 1, 0x4000_0000),
         absent(),

@@ -33,6 +33,7 @@ mod error;
 mod filter;
 mod filter_foreign;
 mod idmap;
+mod instructions;
 mod limit;
 mod message;
 mod mounting;

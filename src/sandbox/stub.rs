@@ -107,6 +107,11 @@ fn carry_namespaces(channel: &mut UnixStream, one_id: bool) -> Result<Exit, Fail
     if let Some(passed) = watch.passed() {
         return Err(passed);
     }
+    ended(status)
+}
+
+/// How the program ended, as its parent was told.
+pub(super) fn ended(status: io::Result<WaitStatus>) -> Result<Exit, Failure> {
     match status {
         Ok(WaitStatus::Signaled(_, signal, _)) => Ok(Exit::Signal(signal as i32)),
         Ok(WaitStatus::Exited(_, code)) => Ok(Exit::Code(code)),

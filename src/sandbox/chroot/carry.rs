@@ -16,7 +16,7 @@ use super::limits::{Limits, end_all};
 use crate::sandbox::message::{Failure, Order, receive};
 use crate::sandbox::protections::Protection;
 use crate::sandbox::spec::{Exit, RunSpec};
-use crate::sandbox::stub::settle;
+use crate::sandbox::stub::{ended, settle};
 use crate::sandbox::supervisor;
 use crate::sandbox::sys::{self, Side};
 
@@ -63,12 +63,7 @@ pub(in crate::sandbox) fn carry_order(channel: &mut UnixStream) -> Result<Exit, 
     if let Some(passed) = watch.passed() {
         return Err(passed);
     }
-    match status {
-        Ok(WaitStatus::Signaled(_, signal, _)) => Ok(Exit::Signal(signal as i32)),
-        Ok(WaitStatus::Exited(_, code)) => Ok(Exit::Code(code)),
-        Ok(_) => Ok(Exit::Code(125)),
-        Err(error) => Err(Failure::new("wait for", "the program", &error)),
-    }
+    ended(status)
 }
 
 /// Nothing when the child has no listener, because it failed or because

@@ -10,21 +10,7 @@ use nix::libc;
 use seccompiler::sock_filter;
 
 use super::{Protection, Protections, neighbours};
-
-const LOAD: u16 = 0x20;
-const EQUAL: u16 = 0x15;
-const ANY_BIT: u16 = 0x45;
-const RETURN: u16 = 0x06;
-
-/// Offsets in `struct seccomp_data`; arguments are 8 bytes each, low half first.
-const NUMBER: u32 = 0;
-const ARCHITECTURE: u32 = 4;
-const ARGUMENTS: u32 = 16;
-
-#[cfg(target_arch = "x86_64")]
-const OWN: u32 = 0xc000_003e;
-#[cfg(target_arch = "aarch64")]
-const OWN: u32 = 0xc000_00b7;
+use crate::sandbox::instructions::*;
 
 /// What a supervisor wants to hear of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -169,18 +155,6 @@ fn by_flag(rule: &Rule) -> [sock_filter; 5] {
         give(if_set),
         give(if_not),
     ]
-}
-
-fn is(call: libc::c_long, skip: u8) -> sock_filter {
-    step(EQUAL, 0, skip, u32::try_from(call).expect("system calls have small numbers"))
-}
-
-fn give(action: u32) -> sock_filter {
-    step(RETURN, 0, 0, action)
-}
-
-fn step(code: u16, jt: u8, jf: u8, k: u32) -> sock_filter {
-    sock_filter { code, jt, jf, k }
 }
 
 #[cfg(test)]

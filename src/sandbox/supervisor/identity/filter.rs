@@ -3,20 +3,7 @@
 use nix::libc;
 use seccompiler::sock_filter;
 
-const LOAD: u16 = 0x20;
-const EQUAL: u16 = 0x15;
-const ANY_BIT: u16 = 0x45;
-const RETURN: u16 = 0x06;
-
-/// Offsets in `struct seccomp_data`; arguments are 8 bytes each, low half first.
-const NUMBER: u32 = 0;
-const ARCHITECTURE: u32 = 4;
-const ARGUMENTS: u32 = 16;
-
-#[cfg(target_arch = "x86_64")]
-const OWN: u32 = 0xc000_003e;
-#[cfg(target_arch = "aarch64")]
-const OWN: u32 = 0xc000_00b7;
+use crate::sandbox::instructions::*;
 
 /// fchmodat2(2) came with Linux 6.6; its number is the same everywhere.
 pub(super) const FCHMODAT2: libc::c_long = 452;
@@ -181,23 +168,6 @@ fn own_program() -> Vec<sock_filter> {
     program.extend([step(EQUAL, 0, 1, libc::PR_SET_TIMERSLACK.cast_unsigned()), give(errno(0))]);
     program.push(give(libc::SECCOMP_RET_ALLOW));
     program
-}
-
-fn step(code: u16, jt: u8, jf: u8, k: u32) -> sock_filter {
-    sock_filter { code, jt, jf, k }
-}
-
-fn give(action: u32) -> sock_filter {
-    step(RETURN, 0, 0, action)
-}
-
-fn load(argument: u32) -> sock_filter {
-    step(LOAD, 0, 0, ARGUMENTS + 8 * argument)
-}
-
-/// Goes on if it is this call, else over `skip` steps.
-fn is(call: libc::c_long, skip: u8) -> sock_filter {
-    step(EQUAL, 0, skip, u32::try_from(call).expect("system calls have small numbers"))
 }
 
 #[cfg(test)]
