@@ -150,7 +150,8 @@ impl Service {
             Request::ChangeIds => {
                 // What cannot be kept makes later reads fail, which go on.
                 let _ = self.memories.keep(thread);
-                Ok(Answer::GoOn)
+                let traced = if self.revives { task::trace(thread).ok() } else { None };
+                Ok(traced.map_or(Answer::GoOn, Answer::ChangeIds))
             }
             Request::MakeDevice { .. } if !self.protections.keep(Protection::ServedNodes) => Ok(Answer::GoOn),
             Request::MakeDevice { place, wanted } => {

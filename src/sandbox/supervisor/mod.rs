@@ -46,6 +46,7 @@ use rustix::fs::{MemfdFlags, SealFlags};
 use super::protections::{Protection, Protections};
 use super::raw::{self, Notification};
 use super::spec::{MountSpec, RunSpec};
+use super::tracing::Traced;
 use crate::metadata::Key;
 use numbers::Numbers;
 use task::Memories;
@@ -138,7 +139,7 @@ const THREADS: usize = 4;
 /// # Errors
 /// When the tree cannot be opened.
 pub(super) fn start(handover: Handover, mut parts: Parts) -> io::Result<()> {
-    let Handover { listener, root, heard } = handover;
+    let Handover { listener, root, heard, killable } = handover;
     raw::wake_in_turn(listener.as_fd());
     // Modes are those the callers ask for, under their own masks.
     rustix::process::umask(rustix::fs::Mode::empty());
@@ -157,6 +158,7 @@ pub(super) fn start(handover: Handover, mut parts: Parts) -> io::Result<()> {
             real_devices: parts.real_devices,
             protections: parts.protections,
             memories: Memories::default(),
+            revives: killable && !reads_everybody(),
         }));
     }
     let office = Arc::new(Office { listener, parts: all });
@@ -165,6 +167,11 @@ pub(super) fn start(handover: Handover, mut parts: Parts) -> io::Result<()> {
         thread::Builder::new().name("supervisor".to_owned()).spawn(move || office.serve())?;
     }
     Ok(())
+}
+
+/// Whether what a process does with its ids hides it from this one.
+fn reads_everybody() -> bool {
+    caps::has_cap(None, caps::CapSet::Effective, caps::Capability::CAP_SYS_PTRACE).unwrap_or(false)
 }
 
 /// The tree with its placeholders: an inode each, whatever it will be called.
@@ -196,6 +203,8 @@ trait Part: Send + Sync {
 enum Answer {
     /// The kernel does the call itself.
     GoOn,
+    /// Likewise, and the caller stays readable after it.
+    ChangeIds(Traced),
     Value(i64),
     Error(i32),
     Descriptor {
@@ -220,6 +229,8 @@ struct Service {
     real_devices: bool,
     protections: Protections,
     memories: Memories,
+    /// Processes that changed their ids stay readable, and what they fork.
+    revives: bool,
 }
 
 impl Part for Service {
@@ -270,6 +281,11 @@ impl Office {
         let (listener, id) = (self.listener.as_fd(), notification.id);
         match answer {
             Answer::GoOn => raw::go_on(listener, id),
+            Answer::ChangeIds(traced) => {
+                let gone_on = raw::go_on(listener, id);
+                traced.make_dumpable();
+                gone_on
+            }
             Answer::Value(value) => raw::answer(listener, id, Ok(value)),
             Answer::Error(errno) => raw::answer(listener, id, Err(errno)),
             Answer::Descriptor { fd, close_on_exec } => {

@@ -19,6 +19,8 @@ use nix::unistd::Pid;
 use rustix::process::{Gid, Uid};
 use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
+use crate::sandbox::tracing::Traced;
+
 /// Longest path, with its end (PATH_MAX).
 const LONGEST: usize = 4096;
 const PAGE: u64 = 4096;
@@ -248,6 +250,12 @@ impl Memories {
 /// Looks at a file of a process, as root, then as the process itself.
 pub(super) fn look_at<T>(thread: i32, look: impl Fn() -> io::Result<T>) -> io::Result<T> {
     try_both(thread, look)
+}
+
+/// Traces a thread while its call is answered; refused where ptrace(2) is, and
+/// where another one of the RUN traces it.
+pub(super) fn trace(thread: i32) -> io::Result<Traced> {
+    try_both(thread, || Traced::seize(thread))
 }
 
 /// The number of its controlling terminal, as stat(2) has it; 0: none.
