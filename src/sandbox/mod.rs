@@ -39,6 +39,7 @@ mod message;
 mod mounting;
 mod mounts;
 mod namespaces;
+mod objects;
 mod overlay;
 mod probe;
 mod protections;

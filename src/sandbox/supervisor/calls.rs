@@ -139,6 +139,9 @@ impl Service {
         if let Some(process) = neighbours::named(notification.call, notification.arguments) {
             return self.about(process);
         }
+        if let Some(answer) = self.answer_named(notification) {
+            return answer;
+        }
         let Some(request) = request(notification) else { return Answer::GoOn };
         self.answer_request(notification, request).unwrap_or(Answer::GoOn)
     }
@@ -242,6 +245,11 @@ impl Service {
             inside = Path::new("/").join(inside.strip_prefix(root).map_err(io::Error::other)?);
         }
         Ok((root.map(|(fd, _)| fd), Asked { path: inside.join(path), address, room }))
+    }
+
+    /// Whether it sees another /proc than the RUN's.
+    pub(super) fn has_other_root(&self, thread: i32) -> io::Result<bool> {
+        Ok(self.may_chroot && self.other_root(thread)?.is_some())
     }
 
     /// The root of a caller that has left the RUN's by chroot(2), and its path.

@@ -9,7 +9,7 @@
 use nix::libc;
 use seccompiler::sock_filter;
 
-use super::{Protection, Protections, neighbours};
+use super::{Protection, Protections, ipc, names, neighbours};
 use crate::sandbox::instructions::*;
 
 /// What a supervisor wants to hear of.
@@ -20,7 +20,8 @@ pub(in crate::sandbox) enum Heard {
     /// That, everything with a path that may lead into /proc or to a
     /// placeholder, and changes of identity.
     Paths,
-    /// Those, and calls that name a process, where a RUN has no pid namespace.
+    /// Those, and calls that name a process or a System V object, where a RUN has
+    /// no namespaces for them.
     Neighbours,
 }
 
@@ -101,21 +102,30 @@ const DEVICES_OF_OLD: [Rule; 0] = [];
 pub(super) fn program(heard: Heard, protections: Protections) -> Vec<sock_filter> {
     let mut program = vec![step(LOAD, 0, 0, ARCHITECTURE)];
     let neighbours = heard == Heard::Neighbours && protections.keep(Protection::Neighbours);
-    let foreign = match neighbours {
-        true => neighbours::foreign_steps(NUMBER, ARGUMENTS),
-        false => vec![give(libc::SECCOMP_RET_ALLOW)],
-    };
-    program.push(step(EQUAL, u8::try_from(foreign.len()).expect("some forty steps"), 0, OWN));
+    let objects = heard == Heard::Neighbours && protections.keep(Protection::Ipc);
+    let mut foreign = vec![step(LOAD, 0, 0, NUMBER)];
+    if objects {
+        foreign.extend(ipc::foreign_steps());
+    }
+    if neighbours {
+        foreign.extend(neighbours::foreign_steps(NUMBER, ARGUMENTS));
+    }
+    foreign.push(give(libc::SECCOMP_RET_ALLOW));
+    program.push(step(EQUAL, u8::try_from(foreign.len()).expect("some seventy steps"), 0, OWN));
     program.extend(foreign);
     program.push(step(LOAD, 0, 0, NUMBER));
     DEVICES.iter().chain(&DEVICES_OF_OLD).for_each(|rule| program.extend(by_flag(rule)));
     if heard != Heard::Devices {
-        for call in PATHS.into_iter().chain(PATHS_OF_OLD) {
+        let all = PATHS.into_iter().chain(PATHS_OF_OLD).chain(names::CALLS).chain(names::CALLS_OF_OLD);
+        for call in all {
             program.extend([is(call, 1), give(libc::SECCOMP_RET_USER_NOTIF)]);
         }
         PATHS_BY_FLAG.iter().for_each(|rule| program.extend(by_flag(rule)));
         if neighbours {
             program.extend(neighbours::steps(NUMBER, ARGUMENTS));
+        }
+        if objects {
+            program.extend(ipc::steps());
         }
         // Its flags lie in memory; everybody has a way without it.
         let absent = libc::SECCOMP_RET_ERRNO | libc::ENOSYS.cast_unsigned();

@@ -21,8 +21,10 @@ mod devices;
 mod filter;
 mod handover;
 mod identity;
+mod ipc;
 mod lend;
 mod listing;
+mod names;
 mod neighbours;
 mod numbers;
 mod open;
@@ -56,6 +58,7 @@ pub(super) use filter::Heard;
 pub(super) use handover::{Handover, give, is_possible, take};
 pub(super) use identity::Identity;
 pub(super) use identity::{FIRST as FIRST_SLACK, slack, slack_path};
+pub(super) use ipc::Objects;
 
 /// Which parts are switched on, and what they need.
 pub(super) struct Parts {
@@ -71,6 +74,8 @@ pub(super) struct Parts {
     record_key: Option<Key>,
     /// Keeps owners and users, where one id exists.
     identity: Option<Identity>,
+    /// Keeps System V objects and queues, where there is no namespace for them.
+    objects: Option<Arc<Objects>>,
     protections: Protections,
 }
 
@@ -79,7 +84,7 @@ impl Parts {
     ///
     /// # Errors
     /// When there is no memory for the secrets.
-    pub(super) fn of_chroot(spec: &RunSpec) -> io::Result<Self> {
+    pub(super) fn of_chroot(spec: &RunSpec, objects: Arc<Objects>) -> io::Result<Self> {
         let mut files = Vec::new();
         for mount in &spec.mounts {
             if let MountSpec::File { content, target, .. } = mount {
@@ -94,6 +99,7 @@ impl Parts {
             real_devices: false,
             record_key: spec.record_key.clone(),
             identity: None,
+            objects: Some(objects),
             protections: spec.protections,
         })
     }
@@ -114,6 +120,7 @@ impl Parts {
             real_devices: true,
             record_key: spec.record_key.clone(),
             identity: None,
+            objects: None,
             protections: spec.protections,
         }
     }
@@ -150,6 +157,7 @@ pub(super) fn start(handover: Handover, mut parts: Parts) -> io::Result<()> {
     // Identity makes its own devices.
     let needs_tree = identity.is_none() || heard != Heard::Devices;
     all.extend(identity.map(|identity| Box::new(identity) as Box<dyn Part>));
+    all.extend(parts.objects.take().map(|objects| Box::new(objects) as Box<dyn Part>));
     if needs_tree {
         all.push(Box::new(Service {
             tree: tree(root, &parts)?,
@@ -197,6 +205,12 @@ fn tree(root: OwnedFd, parts: &Parts) -> io::Result<Tree> {
 trait Part: Send + Sync {
     /// `None`: another part may know, or else the kernel.
     fn answer(&self, listener: &OwnedFd, notification: &Notification) -> Option<Answer>;
+}
+
+impl<P: Part> Part for Arc<P> {
+    fn answer(&self, listener: &OwnedFd, notification: &Notification) -> Option<Answer> {
+        self.as_ref().answer(listener, notification)
+    }
 }
 
 /// What one answer is.
