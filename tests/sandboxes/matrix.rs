@@ -48,6 +48,13 @@ const GAPS: &[(&[&str], &str)] = &[
     (&SINGLE, "a drop is for good"),
     (&SINGLE, "user: /proc/self"),
     (&SINGLE, "user: pseudo-terminals"),
+    (&SINGLE, "a drop of one thread's, and of all"),
+    // To the kernel every process is the one id that there is.
+    (&SINGLE, "user: a signal says who sent it"),
+    (&SINGLE, "user: whose System V objects are"),
+    (&SINGLE, "user: times of foreign files are not everybody's"),
+    // Nothing there would keep the owner.
+    (&SINGLE, "making what /proc leads to"),
 ];
 
 const SINGLE: [&str; 3] = ["rootless-nnp", "restricted-podman", "restricted-crio"];

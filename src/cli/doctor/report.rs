@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -18,6 +19,8 @@ pub(super) type Answer = Result<Greeting, String>;
 #[derive(Debug)]
 pub(super) struct Report {
     pub(super) survey: Survey,
+    /// How long the probes took.
+    pub(super) probe: Duration,
     pub(super) state_dir: PathBuf,
     pub(super) space: Result<Space, String>,
     pub(super) clock: Clock,
@@ -66,7 +69,9 @@ impl Report {
         for (name, value) in self.facts() {
             line(&format!("  {name:<11} {value}"));
         }
-        if !self.registries.is_empty() {
+        if self.registries.is_empty() {
+            line("  registries  none was asked (`coracle doctor --registry HOST` does)");
+        } else {
             line("\nregistries");
             self.registries.iter().for_each(|(host, answer)| line(&format!("  {host}: {}", heard(answer))));
         }
@@ -91,6 +96,7 @@ impl Report {
             "no_new_privileges": self.survey.no_new_privileges,
             "seccomp": self.survey.seccomp,
             "landlock": self.survey.landlock,
+            "probe_milliseconds": u64::try_from(self.probe.as_millis()).unwrap_or(u64::MAX),
             "state": {
                 "path": self.state_dir,
                 "space": self.space.as_ref().ok().map(|space| space.to_json()),
@@ -120,10 +126,10 @@ impl Report {
     fn facts(&self) -> Vec<(&'static str, String)> {
         let mut facts = Vec::new();
         let taken = self.survey.taken();
-        if let Outcome::Works { storage, id_map, .. } = &taken.outcome
-            && taken.rung != Rung::None
-        {
-            facts.push(("storage", storage_text(storage)));
+        if let Outcome::Works { storage, id_map, .. } = &taken.outcome {
+            if taken.rung != Rung::None {
+                facts.push(("storage", storage_text(storage)));
+            }
             facts.push(("user ids", ranges(&id_map.uids)));
             facts.push(("group ids", ranges(&id_map.gids)));
         }
@@ -137,6 +143,7 @@ impl Report {
         let set = |is: bool| if is { "yes" } else { "no" };
         facts.push(("seccomp", format!("filtered: {}", set(self.survey.seccomp))));
         facts.push(("privileges", format!("no_new_privs: {}", set(self.survey.no_new_privileges))));
+        facts.push(("probe", format!("{} ms for all rungs", self.probe.as_millis())));
         facts.push(("state", format!("{}: {}", self.state_dir.display(), self.space_text())));
         facts.push((
             "clock",
@@ -198,7 +205,10 @@ impl Report {
 
     fn advice(&self) -> String {
         let Some((rung, snippets)) = snippets::next_better(&self.survey) else { return String::new() };
-        let mut text = format!("\nfor the rung `{rung}`\n");
+        let mut text = match self.survey.taken().rung {
+            Rung::None => format!("\nto have RUN: the smallest change for the rung `{rung}`\n"),
+            _ => format!("\nbuilds work as it is; the smallest change for the better rung `{rung}`\n"),
+        };
         for (name, snippet) in snippets {
             let indented = snippet.replace('\n', "\n      ");
             // Writing to a string cannot fail.
@@ -243,6 +253,9 @@ fn storage_text(storage: &Storage) -> String {
 }
 
 fn ranges(ranges: &[IdRange]) -> String {
+    if ranges.iter().any(|range| range.count == u32::MAX) {
+        return "all".to_owned();
+    }
     let all: u64 = ranges.iter().map(|range| u64::from(range.count)).sum();
     let text = ranges.iter().map(|range| match range.inside == range.outside {
         true => format!("{} from {}", range.count, range.inside),

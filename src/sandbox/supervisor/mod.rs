@@ -153,6 +153,7 @@ pub(super) fn start(handover: Handover, mut parts: Parts) -> io::Result<()> {
     let listener = Arc::new(listener);
     let mut all: Vec<Box<dyn Part>> = Vec::new();
     let identity = parts.identity.take();
+    let is_owner_kept = identity.is_some();
     let busy = identity.is_some() || heard != Heard::Devices;
     // Identity makes its own devices.
     let needs_tree = identity.is_none() || heard != Heard::Devices;
@@ -166,7 +167,8 @@ pub(super) fn start(handover: Handover, mut parts: Parts) -> io::Result<()> {
             real_devices: parts.real_devices,
             protections: parts.protections,
             memories: Memories::default(),
-            revives: killable && !reads_everybody(),
+            is_owner_kept,
+            revives: killable,
         }));
     }
     let office = Arc::new(Office { listener, parts: all });
@@ -175,11 +177,6 @@ pub(super) fn start(handover: Handover, mut parts: Parts) -> io::Result<()> {
         thread::Builder::new().name("supervisor".to_owned()).spawn(move || office.serve())?;
     }
     Ok(())
-}
-
-/// Whether what a process does with its ids hides it from this one.
-fn reads_everybody() -> bool {
-    caps::has_cap(None, caps::CapSet::Effective, caps::Capability::CAP_SYS_PTRACE).unwrap_or(false)
 }
 
 /// The tree with its placeholders: an inode each, whatever it will be called.
@@ -243,6 +240,8 @@ struct Service {
     real_devices: bool,
     protections: Protections,
     memories: Memories,
+    /// Somebody else keeps who owns what.
+    is_owner_kept: bool,
     /// Processes that changed their ids stay readable, and what they fork.
     revives: bool,
 }

@@ -66,6 +66,9 @@ impl Service {
     /// Nothing if it is another call.
     pub(super) fn answer_named(&self, notification: &Notification) -> Option<Answer> {
         let (named, address) = named(notification)?;
+        if self.is_owner_kept {
+            return Some(Answer::GoOn);
+        }
         Some(self.try_named(notification, &named, address).unwrap_or(Answer::GoOn))
     }
 

@@ -153,13 +153,19 @@ def _():
 
     forked(other)()
     equal(ctypes.string_at(libc.shmat(own, None, 0o10000), 6), b"by key")
-    status = ctypes.create_string_buffer(256)
-    call("shmctl", own, 2, status)
-    equal(struct.unpack_from("4xII", status), (os.getuid(), os.getgid()))
     call("shmctl", own, 0, None)
     fails([errno.ENOENT], call, "shmget", key, 0, 0)
     again = call("shmget", key, 100, 0o1600)
     call("shmctl", again, 0, None)
+
+
+@check("whose System V objects are", "root", "user")
+def _():
+    own = call("shmget", 0, 4096, 0o1600)
+    status = ctypes.create_string_buffer(256)
+    call("shmctl", own, 2, status)
+    equal(struct.unpack_from("4xII", status), (os.getuid(), os.getgid()))
+    call("shmctl", own, 0, None)
 
 
 @check("System V semaphores and queues by key", "root", "user")

@@ -8,7 +8,7 @@ import socket
 import stat
 import struct
 import threading
-import time
+import traceback
 
 from files import libc, read, said, write
 from harness import check, equal, fails
@@ -16,15 +16,23 @@ from harness import check, equal, fails
 
 def forked(work):
     """Runs `work` in a child; returns how to wait for it."""
+    reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
-        status = 1
         try:
             work()
-            status = 0
+        except BaseException:
+            os.write(writer, traceback.format_exc()[-2000:].encode())
         finally:
-            os._exit(status)
-    return lambda: equal(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), 0)
+            os._exit(0)
+    os.close(writer)
+
+    def wait():
+        with open(reader, "rb") as file:
+            said = file.read().decode()
+        equal((os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), said), (0, ""))
+
+    return wait
 
 
 def peer(connection):
