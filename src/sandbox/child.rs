@@ -103,7 +103,7 @@ fn build_root(spec: &RunSpec) -> Result<(OwnedFd, Vec<Stub>, Proc), Failure> {
     let mut rooted = Rooted::open(&bench.place)
         .map_err(|error| Failure::new("open the root", &bench.place, &error))?
         .under(spec.protections);
-    let proc = devices::mount_all(&mut rooted, &spec.scripts)?;
+    let proc = devices::mount_all(&mut rooted, &spec.scripts, spec.network_none)?;
     for (target, fd) in bench.etc(spec)? {
         bind_file(&mut rooted, Path::new(target), &fd)
             .and_then(|()| freeze(&mut rooted, Path::new(target)))

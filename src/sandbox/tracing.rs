@@ -187,3 +187,38 @@ fn request(what: u32, thread: i32, address: usize, data: usize) -> io::Result<()
     };
     if result == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    /// Whoever is traced for a moment, not after a change of ids, goes on as it was.
+    #[test]
+    fn leaves_a_process_as_it_was() {
+        let mut child =
+            Command::new("sh").args(["-c", "read line; exit 7"]).stdin(Stdio::piped()).spawn().unwrap();
+        let thread = child.id().cast_signed();
+        match Traced::seize(thread) {
+            Ok(traced) => traced.make_dumpable(),
+            // Yama, or a seccomp filter.
+            Err(error) => assert_eq!(error.raw_os_error(), Some(libc::EPERM)),
+        }
+        assert!(fs::read_to_string(format!("/proc/{thread}/status")).unwrap().contains("TracerPid:\t0\n"));
+        drop(child.stdin.take());
+        assert_eq!(child.wait().unwrap().into_raw(), 7 << 8);
+    }
+
+    #[test]
+    fn forgets_who_is_gone() {
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        let thread = child.id().cast_signed();
+        child.kill().unwrap();
+        if let Ok(traced) = Traced::seize(thread) {
+            traced.make_dumpable();
+        }
+        assert_eq!(child.wait().unwrap().signal(), Some(libc::SIGKILL));
+    }
+}
