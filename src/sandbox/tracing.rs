@@ -60,6 +60,12 @@ impl Traced {
         self.bury();
     }
 
+    /// As it is, whatever it is doing.
+    pub(super) fn let_go(self) {
+        let _ = self.stopped().and_then(|_| self.resume(libc::PTRACE_DETACH as u32));
+        self.bury();
+    }
+
     fn insert_call(&self, registers: &Registers) -> io::Result<()> {
         let mut before = 0_u64;
         let all = u64::MAX;
@@ -202,7 +208,7 @@ mod tests {
             Command::new("sh").args(["-c", "read line; exit 7"]).stdin(Stdio::piped()).spawn().unwrap();
         let thread = child.id().cast_signed();
         match Traced::seize(thread) {
-            Ok(traced) => traced.make_dumpable(),
+            Ok(traced) => traced.let_go(),
             // Yama, or a seccomp filter.
             Err(error) => assert_eq!(error.raw_os_error(), Some(libc::EPERM)),
         }

@@ -152,9 +152,8 @@ impl Service {
         match request {
             Request::ChangeIds => {
                 // What cannot be kept makes later reads fail, which go on.
-                let _ = self.memories.keep(thread);
-                let traced = if self.revives { task::trace(thread).ok() } else { None };
-                Ok(traced.map_or(Answer::GoOn, Answer::ChangeIds))
+                let _ = self.memories.keep(thread, || self.is_waiting(notification));
+                Ok(self.change_ids(notification).unwrap_or(Answer::GoOn))
             }
             Request::MakeDevice { .. } if !self.protections.keep(Protection::ServedNodes) => Ok(Answer::GoOn),
             Request::MakeDevice { place, wanted } => {
@@ -199,6 +198,17 @@ impl Service {
             Request::ChangeDirectory { place } => self.change_directory(notification, &asked(&place)?),
             Request::Watch { place } => self.watch(notification, &asked(&place)?),
         }
+    }
+
+    /// Nothing where it cannot be traced: then what it forks cannot be read.
+    fn change_ids(&self, notification: &Notification) -> Option<Answer> {
+        let traced = self.revives.then(|| task::trace(notification.thread).ok())??;
+        if self.is_waiting(notification) {
+            return Some(Answer::ChangeIds(traced));
+        }
+        // The caller is gone, and its number may be somebody else's.
+        traced.let_go();
+        None
     }
 
     /// A process that was forked by one that had changed its ids cannot be read

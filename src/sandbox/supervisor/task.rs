@@ -129,8 +129,9 @@ fn act_as<T>(identity: &Identity, action: impl FnOnce() -> io::Result<T>) -> io:
 }
 
 impl Memories {
-    /// Keeps the memory of `thread`'s process open: the last chance.
-    pub(super) fn keep(&self, thread: i32) -> io::Result<()> {
+    /// Keeps the memory of `thread`'s process open: the last chance. If it is not
+    /// there any more, the number is somebody else's.
+    pub(super) fn keep(&self, thread: i32, is_there: impl Fn() -> bool) -> io::Result<()> {
         let process = Identity::of(thread)?.process;
         // A panic elsewhere leaves the table whole.
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -138,6 +139,7 @@ impl Memories {
         kept.retain(|process, _| Path::new(&format!("/proc/{process}")).exists());
         let memory = File::options().read(true).write(true).open(format!("/proc/{process}/mem"));
         match memory {
+            Ok(_) if !is_there() => Ok(()),
             Ok(memory) => {
                 kept.insert(process, Arc::new(memory));
                 Ok(())
