@@ -20,6 +20,12 @@ use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 
 /// linux/ptrace.h; libc has them in types that differ between C libraries.
+const DETACH: u32 = 17;
+const SYSCALL: u32 = 24;
+const GETREGSET: u32 = 0x4204;
+const SETREGSET: u32 = 0x4205;
+const SEIZE: u32 = 0x4206;
+const INTERRUPT: u32 = 0x4207;
 const GETSIGMASK: u32 = 0x420a;
 const SETSIGMASK: u32 = 0x420b;
 const GET_SYSCALL_INFO: u32 = 0x420e;
@@ -43,9 +49,9 @@ impl Traced {
     /// `EPERM` when this thread may not, or somebody else traces it.
     pub(super) fn seize(thread: i32) -> io::Result<Self> {
         const SAY_CALLS: usize = 1;
-        request(libc::PTRACE_SEIZE as u32, thread, 0, SAY_CALLS)?;
+        request(SEIZE, thread, 0, SAY_CALLS)?;
         let traced = Self(thread);
-        request(libc::PTRACE_INTERRUPT as u32, thread, 0, 0)?;
+        request(INTERRUPT, thread, 0, 0)?;
         Ok(traced)
     }
 
@@ -55,14 +61,14 @@ impl Traced {
         // Whatever fails here fails because the process is gone.
         let _ = self.stopped().and_then(|registers| {
             let _ = if succeeded(&registers) { self.insert_call(&registers) } else { Ok(()) };
-            self.resume(libc::PTRACE_DETACH as u32)
+            self.resume(DETACH)
         });
         self.bury();
     }
 
     /// As it is, whatever it is doing.
     pub(super) fn let_go(self) {
-        let _ = self.stopped().and_then(|_| self.resume(libc::PTRACE_DETACH as u32));
+        let _ = self.stopped().and_then(|_| self.resume(DETACH));
         self.bury();
     }
 
@@ -82,7 +88,7 @@ impl Traced {
     /// and is lost.
     fn reach(&self, wanted: u8) -> io::Result<()> {
         loop {
-            self.resume(libc::PTRACE_SYSCALL as u32)?;
+            self.resume(SYSCALL)?;
             let mut info = [0_u8; SYSCALL_INFO];
             self.wait(|| request(GET_SYSCALL_INFO, self.0, SYSCALL_INFO, info.as_mut_ptr().addr()))?;
             if info[0] == wanted {
@@ -95,7 +101,7 @@ impl Traced {
         let mut registers = MaybeUninit::<Registers>::zeroed();
         let mut vector =
             libc::iovec { iov_base: registers.as_mut_ptr().cast(), iov_len: size_of::<Registers>() };
-        self.wait(|| request(libc::PTRACE_GETREGSET as u32, self.0, NT_PRSTATUS, (&raw mut vector).addr()))?;
+        self.wait(|| request(GETREGSET, self.0, NT_PRSTATUS, (&raw mut vector).addr()))?;
         // SAFETY: integers only, all zero or written by the kernel.
         Ok(unsafe { registers.assume_init() })
     }
@@ -103,7 +109,7 @@ impl Traced {
     fn set_registers(&self, registers: &Registers) -> io::Result<()> {
         let mut registers = *registers;
         let vector = libc::iovec { iov_base: (&raw mut registers).cast(), iov_len: size_of::<Registers>() };
-        request(libc::PTRACE_SETREGSET as u32, self.0, NT_PRSTATUS, (&raw const vector).addr())
+        request(SETREGSET, self.0, NT_PRSTATUS, (&raw const vector).addr())
     }
 
     fn resume(&self, how: u32) -> io::Result<()> {

@@ -33,8 +33,17 @@ const NO_SETUID: &str =
     "setuid programs and file capabilities gain nothing for another USER than root (`sudo`)";
 
 /// What else differs between rungs and shows in a Dockerfile.
-const DIFFERENCES: [(&[Rung], &str); 4] = [
+const DIFFERENCES: [(&[Rung], &str); 6] = [
     (&[Rung::Chroot, Rung::Virtual], "RUN --network=none is refused: there is no network namespace"),
+    (
+        &[Rung::Chroot, Rung::Virtual],
+        "a write to a read-only bind mount works and then fails the step, which names the file; a tmpfs \
+         that grows beyond its size ends it",
+    ),
+    (
+        &[Rung::Chroot, Rung::Virtual],
+        "RUN --mount=type=cache,sharing=shared waits for other steps as sharing=locked does",
+    ),
     (
         &[Rung::Namespaces, Rung::Mounts, Rung::Single],
         "on overlay storage rename(2) of a directory from a lower layer gives EXDEV (`mv` copies instead), and \
@@ -44,11 +53,10 @@ const DIFFERENCES: [(&[Rung], &str); 4] = [
         &[Rung::Namespaces, Rung::Mounts],
         "a device that mknod(2) makes is one in the layer, and may look like an empty file inside that RUN",
     ),
-    (
-        &[Rung::Namespaces, Rung::Single],
-        "writing to a setuid or setgid file clears the bit, where real root keeps it",
-    ),
+    (&[Rung::Namespaces, Rung::Single], CLEARS_SETUID),
 ];
+
+const CLEARS_SETUID: &str = "writing to a setuid or setgid file clears the bit, where real root keeps it";
 
 impl Report {
     /// For people.
@@ -130,8 +138,13 @@ impl Report {
             if taken.rung != Rung::None {
                 facts.push(("storage", storage_text(storage)));
             }
-            facts.push(("user ids", ranges(&id_map.uids)));
-            facts.push(("group ids", ranges(&id_map.gids)));
+            match taken.rung {
+                Rung::None => facts.push(("ids", "recorded for the image, whichever they are".to_owned())),
+                _ => {
+                    facts.push(("user ids", ranges(&id_map.uids)));
+                    facts.push(("group ids", ranges(&id_map.gids)));
+                }
+            }
         }
         facts.push((
             "landlock",
@@ -200,7 +213,15 @@ impl Report {
 
     fn others(&self) -> impl Iterator<Item = &'static str> {
         let taken = self.survey.taken().rung;
-        DIFFERENCES.iter().filter(move |(rungs, _)| rungs.contains(&taken)).map(|(_, text)| *text)
+        let always = DIFFERENCES.iter().filter(move |(rungs, _)| rungs.contains(&taken));
+        let here = self.is_in_user_namespace() && matches!(taken, Rung::Mounts | Rung::Chroot);
+        always.map(|(_, text)| *text).chain(here.then_some(CLEARS_SETUID))
+    }
+
+    /// As in a pod with `hostUsers: false`.
+    fn is_in_user_namespace(&self) -> bool {
+        let Outcome::Works { id_map, .. } = &self.survey.taken().outcome else { return false };
+        id_map.uids.iter().all(|range| range.count != u32::MAX)
     }
 
     fn advice(&self) -> String {
