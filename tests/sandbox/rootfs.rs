@@ -15,7 +15,8 @@ use coracle::metadata::Key;
 use coracle::rootfs::{LayerTree, Rootfs};
 use coracle::sandbox::{MountSpec, RunSpec, Storage};
 
-use super::{Bench, expected, spec};
+use super::bench::{Bench, spec};
+use super::expected;
 
 const PACK: PackOptions = PackOptions { compression: Compression::None, clamp: None, threads: 1 };
 
