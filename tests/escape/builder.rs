@@ -10,7 +10,7 @@ use std::process::{Command, ExitCode, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use coracle::metadata::Key;
-use coracle::sandbox::{self, Entered, Protections, Root, RunSpec, Sandbox, Storage, Wish};
+use coracle::sandbox::{self, Entered, Linked, Protections, Root, RunSpec, Sandbox, Storage, Wish};
 use serde::{Deserialize, Serialize};
 
 use crate::attacks;
@@ -207,7 +207,7 @@ impl Bench {
         }
         fs::create_dir(&upper)?;
         fs::create_dir(&work)?;
-        Ok((Root::Overlay { lowers: vec![lower.clone()], upper, work }, lower))
+        Ok((Root::Overlay { lowers: vec![lower.clone()], upper, work, linked: Linked::default() }, lower))
     }
 
     fn spec(&self, attempt: &Attempt, root: Root, protections: Protections) -> io::Result<RunSpec> {

@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 
 use coracle::metadata::Key;
 use coracle::sandbox::{
-    self, Entered, Error, Exit, OutputStream, Protections, Root, RunSpec, Sandbox, Storage,
+    self, Entered, Error, Exit, Linked, OutputStream, Protections, Root, RunSpec, Sandbox, Storage,
 };
 use tempfile::TempDir;
 
@@ -78,7 +78,8 @@ impl Bench {
             fs::create_dir(path).unwrap();
         }
         self.base(&lower);
-        let root = Root::Overlay { lowers: vec![lower], upper: upper.clone(), work };
+        let root =
+            Root::Overlay { lowers: vec![lower], upper: upper.clone(), work, linked: Linked::default() };
         Rooted { root, written: upper, directory }
     }
 

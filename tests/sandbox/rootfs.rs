@@ -377,6 +377,19 @@ fn copy_something(line: &mut Line<'_>) {
 /// overlayfs makes several files of one when several of its names are touched.
 pub(crate) fn rejoins_what_overlay_takes_apart(bench: &Bench) {
     let cases = [
+        ("$b mv /w/two /w/f", "true"),
+        ("$b mv /w/two /w/f; echo new > /w/f; $b rm /w/one", "touch -d @1000000003 /w/f"),
+        ("echo new > /w/one; $b touch -d @1000000003 /w/one; $b rm /w/one", "true"),
+        ("$b chmod 4755 /w/one; $b mv /w/capable /w/one", "true"),
+        (
+            "$b ln /w/two /w/three; echo new > /w/three; $b touch -d @1000000003 /w/three; $b rm /w/two /w/three",
+            "true",
+        ),
+        ("$b mv /w/one /w/t; $b mv /w/two /w/one; $b mv /w/t /w/two", "true"),
+        ("echo new > /w/one; $b rm /w/one /w/two", "true"),
+        ("$b cp -a /w/one /w/g", "true"),
+        ("$b cp -a /w/one /w/g; $b rm /w/one; $b touch -d @1000000004 /w/g", "true"),
+        ("$b ln /w/one /w/three; $b rm /w/one; $b cp -a /w/three /w/one", "true"),
         ("echo new > /w/one; $b chmod 600 /w/two", "touch -d @1000000005 /w/one"),
         ("echo new > /w/two; echo newest > /w/one", "touch -d @1000000006 /w/one"),
         ("$b chown 7 /w/one; $b chmod 711 /w/two; echo x > /w/two", "touch -d @1000000007 /w/two"),
@@ -390,7 +403,7 @@ pub(crate) fn rejoins_what_overlay_takes_apart(bench: &Bench) {
             let script = format!("b=/bin/busybox; {script}; $b {last}; {set}");
             let first = line.run(&script);
             // The next step stands on what the layer says, not on what overlayfs left.
-            let next = line.run("b=/bin/busybox; $b cat /w/one /w/two > /w/d/a; $b stat -c '%a %u %h' /w/one /w/two > /w/d/b; $b touch -d @1000000000 /w/d/a /w/d/b");
+            let next = line.run("b=/bin/busybox; $b cat /w/one /w/two > /w/d/a; $b stat -c '%a %u' /w/one /w/two > /w/d/b; for p in one:two one:three two:three one:f one:g; do test $($b stat -c %i /w/${p%:*}) = $($b stat -c %i /w/${p#*:}) && echo $p >> /w/d/b; done; $b touch -d @1000000000 /w/d/a /w/d/b");
             layers.push((script, first, next));
         }
         assert!(layers.iter().all(|found| *found == layers[0]), "{layers:#?}");

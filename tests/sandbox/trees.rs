@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 
-use coracle::sandbox::{Error, MountSpec, Root, Storage};
+use coracle::sandbox::{Error, Linked, MountSpec, Root, Storage};
 use coracle::secret::Secret;
 
 use super::bench::{Bench, snapshot, spec};
@@ -126,7 +126,7 @@ pub(crate) fn stacks_many_lowers(bench: &Bench) {
     }
     let root = bench.overlay();
     let deep = root.directory.path().join("n".repeat(200)).join("m".repeat(200));
-    let Root::Overlay { lowers, upper, work } = &root.root else { unreachable!() };
+    let Root::Overlay { lowers, upper, work, .. } = &root.root else { unreachable!() };
     let mut many: Vec<PathBuf> = Vec::new();
     for number in 0..499 {
         let lower = deep.join(format!("sha256:{number}"));
@@ -136,7 +136,12 @@ pub(crate) fn stacks_many_lowers(bench: &Bench) {
     }
     many.insert(3, many[498].clone());
     many.push(lowers[0].clone());
-    let stacked = |lowers| Root::Overlay { lowers, upper: upper.clone(), work: work.clone() };
+    let stacked = |lowers| Root::Overlay {
+        lowers,
+        upper: upper.clone(),
+        work: work.clone(),
+        linked: Linked::default(),
+    };
     bench.run(&spec(&stacked(many.clone()), "ls /f* | wc -l")).is("499\n");
     fs::create_dir(deep.join("one")).unwrap();
     many.push(deep.join("one"));
@@ -148,6 +153,11 @@ pub(crate) fn stacks_many_lowers(bench: &Bench) {
     bench.base(upper);
     let Root::Overlay { work, .. } = &empty.root else { unreachable!() };
     assert_eq!(lowers.len(), 1);
-    let bare = Root::Overlay { lowers: Vec::new(), upper: upper.clone(), work: work.clone() };
+    let bare = Root::Overlay {
+        lowers: Vec::new(),
+        upper: upper.clone(),
+        work: work.clone(),
+        linked: Linked::default(),
+    };
     bench.run(&spec(&bare, "echo bare")).is("bare\n");
 }
