@@ -13,6 +13,7 @@
 )]
 
 mod bench;
+mod changes;
 mod expected;
 mod history;
 mod processes;
@@ -175,6 +176,8 @@ const CASES: &[(&str, Case)] = &[
     ("stacks_many_lowers", trees::stacks_many_lowers),
     ("runs_side_by_side", processes::runs_side_by_side),
     ("packs_what_histories_did", rootfs::packs_what_histories_did),
+    ("finds_what_times_hide", changes::finds_what_times_hide),
+    ("takes_no_touch_for_a_change", changes::takes_no_touch_for_a_change),
     ("scans_in_little_memory", scan::scans_in_little_memory),
     ("rejoins_what_overlay_takes_apart", rootfs::rejoins_what_overlay_takes_apart),
     ("merges_more_layers_than_overlay_takes", rootfs::merges_more_layers_than_overlay_takes),

@@ -13,7 +13,7 @@ use coracle::layer::{
 };
 use coracle::metadata::Key;
 use coracle::rootfs::{LayerTree, Rootfs};
-use coracle::sandbox::{MountSpec, RunSpec, Storage};
+use coracle::sandbox::{MountSpec, Root, RunSpec, Storage};
 
 use super::bench::{Bench, spec};
 use super::expected;
@@ -21,7 +21,7 @@ use super::expected;
 const PACK: PackOptions = PackOptions { compression: Compression::None, clamp: None, threads: 1 };
 
 /// One kind of storage, with the layers it has so far.
-struct Line<'a> {
+pub(crate) struct Line<'a> {
     bench: &'a Bench,
     storage: Storage,
     key: Key,
@@ -71,7 +71,7 @@ impl<'a> Line<'a> {
     }
 
     /// With busybox as the first layer, and a few files as the second.
-    fn new(bench: &'a Bench, storage: Storage) -> Self {
+    pub(crate) fn new(bench: &'a Bench, storage: Storage) -> Self {
         let mut line = Self::empty(bench, storage);
         let busybox = fs::read(bench.busybox.as_ref().unwrap()).unwrap();
         line.add_layer(vec![
@@ -156,14 +156,30 @@ impl<'a> Line<'a> {
     }
 
     fn run_program(&mut self, argv: Vec<OsString>, mounts: Vec<MountSpec>) -> (Vec<String>, String) {
-        let scratch = self.directory.path().join(format!("step{}", self.layers.len()));
-        fs::create_dir(&scratch).unwrap();
-        let previous = self.previous.take();
-        let mut rootfs = Rootfs::prepare(&self.storage, &self.layers, &scratch, &self.key, previous).unwrap();
+        let rootfs = self.prepare();
         let env = vec![("PATH".into(), "/bin".into())];
         let spec = RunSpec { argv, env, mounts, ..spec(&rootfs.root(), "") };
         let outcome = self.bench.run(&spec);
         assert_eq!(outcome.exit, coracle::sandbox::Exit::Code(0), "{}\n{:?}", outcome.stderr, spec.argv);
+        (self.pack(rootfs), outcome.stdout)
+    }
+
+    /// What the layer holds after `work` did something to a plain tree.
+    pub(crate) fn change(&mut self, work: &dyn Fn(&Path)) -> Vec<String> {
+        let rootfs = self.prepare();
+        let Root::Plain(root) = rootfs.root() else { panic!("a plain tree") };
+        work(&root);
+        self.pack(rootfs)
+    }
+
+    fn prepare(&mut self) -> Rootfs {
+        let scratch = self.directory.path().join(format!("step{}", self.layers.len()));
+        fs::create_dir(&scratch).unwrap();
+        let previous = self.previous.take();
+        Rootfs::prepare(&self.storage, &self.layers, &scratch, &self.key, previous).unwrap()
+    }
+
+    fn pack(&mut self, mut rootfs: Rootfs) -> Vec<String> {
         let layer = rootfs.pack(LayerWriter::create(self.directory.path(), PACK).unwrap()).unwrap();
         let text = describe(&layer);
         match rootfs.take_tree() {
@@ -177,7 +193,7 @@ impl<'a> Line<'a> {
             None => self.push(PathBuf::from("/nonexistent"), &layer),
         }
         self.previous = Some(rootfs);
-        (text, outcome.stdout)
+        text
     }
 }
 
@@ -248,7 +264,7 @@ fn lines(bench: &Bench) -> Vec<Line<'_>> {
 }
 
 /// The paths and kinds of a layer.
-fn names(layer: &[String]) -> Vec<String> {
+pub(crate) fn names(layer: &[String]) -> Vec<String> {
     let words = |line: &String| line.split(' ').take(2).collect::<Vec<_>>().join(" ");
     layer.iter().map(words).collect()
 }
@@ -316,6 +332,9 @@ pub(crate) fn packs_what_histories_did(bench: &Bench) {
     for history in 0..if soak { 1000 } else { 12 } {
         let mut lines: Vec<Line<'_>> =
             storages(bench).into_iter().map(|storage| Line::for_histories(bench, storage)).collect();
+        if soak && history % 100 == 0 {
+            eprintln!("history {history}: {seen} entries of layers so far");
+        }
         for run in 0..RUNS {
             if run == RUNS / 2 {
                 lines.iter_mut().for_each(copy_something);
