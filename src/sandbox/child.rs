@@ -29,7 +29,7 @@ use super::protections::{Protection, Protections};
 use super::spec::{MountSpec, Root, RunSpec};
 use super::supervisor::{self, Heard};
 use super::target::{Rooted, Stub, Want, file_type};
-use super::{copy, devices, filter, overlay, raw, single, sys};
+use super::{copy, devices, filter, overlay, raw, single, sys, tasks};
 
 /// What Docker leaves to a container; a RUN has no more on any rung.
 pub(super) const CAPABILITIES: [Capability; 14] = [
@@ -339,7 +339,9 @@ pub(super) fn set_surroundings(spec: &RunSpec) -> Result<(), Failure> {
         }
     }
     umask(Mode::from_bits_truncate(0o022));
-    limit_resources().map_err(|error| Failure::new("set the limits of", "the process", &error))?;
+    limit_resources()
+        .and_then(|()| tasks::limit_users(spec))
+        .map_err(|error| Failure::new("set the limits of", "the process", &error))?;
     spec.ulimits.iter().try_for_each(limit)
 }
 

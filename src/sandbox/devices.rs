@@ -21,6 +21,7 @@ use super::mounts::{self, INERT, link, open_path};
 use super::protections::Protection;
 use super::supervisor;
 use super::sys::{self, Side};
+use super::tasks;
 use super::target::{Rooted, Want, file_type};
 
 /// What Docker hides: it tells of the host, or is dangerous.
@@ -55,6 +56,10 @@ const LINKS: [(&str, &str); 6] = [
 /// Mounts all three, with `scripts` below /dev/pipes.
 pub(super) fn mount_all(rooted: &mut Rooted, scripts: &[(String, Vec<u8>)]) -> Result<Proc, Failure> {
     let proc = mount_proc(rooted).map_err(|error| Failure::new("mount", "/proc", &error))?;
+    if proc == Proc::Mounted {
+        tasks::limit_numbers(rooted)
+            .map_err(|error| Failure::new("limit the processes by", "/proc", &error))?;
+    }
     mount_sys(rooted).map_err(|error| Failure::new("mount", "/sys", &error))?;
     hide(rooted)?;
     let dev = mount_dev(rooted).map_err(|error| Failure::new("mount", "/dev", &error))?;

@@ -54,6 +54,7 @@ mod supervisor;
 mod survey;
 mod sys;
 mod target;
+mod tasks;
 
 pub use enter::{Entered, Storage, StorageKind, Wish, enter};
 pub use error::Error;
