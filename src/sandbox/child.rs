@@ -79,6 +79,7 @@ fn prepare(
     handover: UnixStream,
     one_id: bool,
 ) -> Result<Vec<Stub>, Failure> {
+    tasks::limit_users(spec).map_err(|error| Failure::new("limit", "the tasks of the RUN", &error))?;
     let (root, stubs, proc) = build_root(spec)?;
     move_into(&root, spec.protections).map_err(|error| Failure::new("change the root to", "/", &error))?;
     drop(root);
@@ -339,9 +340,7 @@ pub(super) fn set_surroundings(spec: &RunSpec) -> Result<(), Failure> {
         }
     }
     umask(Mode::from_bits_truncate(0o022));
-    limit_resources()
-        .and_then(|()| tasks::limit_users(spec))
-        .map_err(|error| Failure::new("set the limits of", "the process", &error))?;
+    limit_resources().map_err(|error| Failure::new("set the limits of", "the process", &error))?;
     spec.ulimits.iter().try_for_each(limit)
 }
 

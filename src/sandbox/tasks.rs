@@ -40,8 +40,8 @@ pub(super) fn limit_numbers(rooted: &mut Rooted) -> io::Result<()> {
     }
 }
 
-/// Of this process's user, which it is still to become; unless `--ulimit` says
-/// another number.
+/// Of the user of this process, and of those that it becomes; unless `--ulimit` says
+/// another number. While the outer /proc is in view.
 pub(super) fn limit_users(spec: &RunSpec) -> io::Result<()> {
     let asked = spec.ulimits.iter().any(|limit| limit.is_of(Resource::RLIMIT_NPROC));
     // In the initial user namespace others' processes would count.

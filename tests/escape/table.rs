@@ -155,6 +155,8 @@ const NOT_OWNED: Control = Refused("the network belongs to another user namespac
 
 const ONE_ID: Control = Refused("the kernel takes every process for root there: a user of a RUN is no border");
 const CONSOLES: Control = Refused("it means something on consoles alone");
+const LENT: Control = Refused("the supervisor lends names of the tree alone");
+const SOME_KERNELS: Control = Refused("not every kernel has it");
 const OWN_WAY: Control = Refused("the kernel looks for an interpreter in the tree");
 
 /// All of them.
@@ -181,6 +183,13 @@ pub const ATTEMPTS: &[Attempt] = &[
         NEW_ROOT,
         Without(&[P::OneRoot, P::Capabilities]),
     ),
+    attempt(
+        "second_root_watch",
+        files::second_root_watch,
+        NEW_ROOT,
+        NEW_ROOT,
+        Without(&[P::OneRoot, P::Capabilities]),
+    ),
     attempt("inherited_descriptors", files::inherited_descriptors, DESCRIPTORS, DESCRIPTORS, DESCRIPTORS),
     attempt("open_by_handle", files::open_by_handle, INITIAL, PRIVILEGED, MOUNTING_AND_SECCOMP),
     // Through /proc.
@@ -200,7 +209,7 @@ pub const ATTEMPTS: &[Attempt] = &[
     attempt("climb_and_chmod", files::climb_and_chmod, Untried, Untried, SERVED),
     attempt("climb_and_touch", files::climb_and_touch, Untried, Untried, SERVED),
     attempt("climb_and_connect", files::climb_and_connect, Untried, Untried, SERVED),
-    attempt("watch_outside", files::watch_outside, READING, READING, SERVED),
+    attempt("watch_outside", files::watch_outside, READING, READING, LENT),
     attempt("interpreter_outside", files::interpreter_outside, READING, READING, OWN_WAY).passive(),
     attempt("racing_path", files::racing_path, Untried, Untried, SERVED),
     attempt("racing_rename", files::racing_rename, READING, READING, SERVED),
@@ -273,7 +282,7 @@ pub const ATTEMPTS: &[Attempt] = &[
     #[cfg(target_arch = "x86_64")]
     attempt("watch_everything_32", kernel::watch_everything_32, SECCOMP, SECCOMP, SECCOMP),
     #[cfg(target_arch = "x86_64")]
-    attempt("ports", kernel::ports, INITIAL, MOUNTING, MOUNTING),
+    attempt("ports", kernel::ports, SOME_KERNELS, SOME_KERNELS, SOME_KERNELS),
     attempt("io_uring", kernel::io_uring, SECCOMP, SECCOMP, SECCOMP),
     #[cfg(target_arch = "x86_64")]
     attempt("io_uring_32", kernel::io_uring_32, SECCOMP, SECCOMP, SECCOMP),
@@ -329,14 +338,8 @@ pub const ATTEMPTS: &[Attempt] = &[
     ),
     attempt("setting", files::setting, MASKS, MASKS, SERVED),
     attempt("kernel_helpers", files::kernel_helpers, MASKS, MASKS, SERVED),
-    attempt("magic_key", files::magic_key, MASKS, MASKS, SERVED),
-    attempt(
-        "kernel_memory",
-        files::kernel_memory,
-        INITIAL,
-        Without(&[P::Masks, P::Capabilities]),
-        Without(&[P::ServedProc, P::Capabilities]),
-    ),
+    attempt("magic_key", files::magic_key, SOME_KERNELS, SOME_KERNELS, SOME_KERNELS),
+    attempt("kernel_memory", files::kernel_memory, SOME_KERNELS, SOME_KERNELS, SOME_KERNELS),
     attempt("sys_setting", files::sys_setting, MASKS, MASKS, Untried),
     attempt("control_group", files::control_group, MASKS, MASKS, Untried),
     // What the image will say.

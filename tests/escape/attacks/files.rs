@@ -46,6 +46,13 @@ pub fn second_root_connect(target: &Target) -> Done {
     show(&world::hear(UnixStream::connect(&target.socket)?)?)
 }
 
+/// Nor for watching.
+pub fn second_root_watch(target: &Target) -> Done {
+    break_out()?;
+    watch(&target.secret)?;
+    got_in()
+}
+
 fn of_builder(target: &Target, name: &str) -> PathBuf {
     PathBuf::from(format!("/proc/{}/{name}", target.builder))
 }
@@ -369,16 +376,19 @@ pub fn kernel_memory(_: &Target) -> Done {
 
 /// Hears of everything that happens to a file outside.
 pub fn watch_outside(target: &Target) -> Done {
-    const ALL: usize = 0xfff;
-    let watch = raw::call(libc::SYS_inotify_init1, &[0])?;
     for base in [of_builder(target, "root"), PathBuf::from("/proc/self/root/../../../../../..")] {
-        let path = CString::new(below(base, &target.secret).into_os_string().into_encoded_bytes())?;
-        let path = raw::at(path.as_bytes_with_nul());
-        if raw::call(libc::SYS_inotify_add_watch, &[watch, path, ALL]).is_ok() {
+        if watch(&below(base, &target.secret)).is_ok() {
             got_in()?;
         }
     }
     Ok(())
+}
+
+fn watch(path: &Path) -> io::Result<usize> {
+    const ALL: usize = 0xfff;
+    let watch = raw::call(libc::SYS_inotify_init1, &[0])?;
+    let path = CString::new(path.as_os_str().as_encoded_bytes())?;
+    raw::call(libc::SYS_inotify_add_watch, &[watch, raw::at(path.as_bytes_with_nul()), ALL])
 }
 
 /// A script whose interpreter is a program outside: the kernel opens it.
