@@ -44,8 +44,9 @@ pub(super) fn limit_numbers(rooted: &mut Rooted) -> io::Result<()> {
 /// another number. While the outer /proc is in view.
 pub(super) fn limit_users(spec: &RunSpec) -> io::Result<()> {
     let asked = spec.ulimits.iter().any(|limit| limit.is_of(Resource::RLIMIT_NPROC));
-    // In the initial user namespace others' processes would count.
-    if asked || !spec.protections.keep(Protection::TaskLimit) || !since(5, 14) || is_initial()? {
+    // In the initial user namespace others' processes would count, and the
+    // machine's root is not bound in any.
+    if asked || !spec.protections.keep(Protection::TaskLimit) || !since(5, 14) || is_machines_root()? {
         return Ok(());
     }
     let (soft, hard) = getrlimit(Resource::RLIMIT_NPROC)?;
@@ -56,8 +57,9 @@ fn is_refusal(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
 }
 
-/// Whether every id means itself here, so that root may be the machine's.
-fn is_initial() -> io::Result<bool> {
+/// Whether root here is the machine's, in whatever user namespace. While the outer
+/// /proc is in view.
+pub(super) fn is_machines_root() -> io::Result<bool> {
     let map = IdMap::current()?;
     Ok(map.uids.iter().any(|range| range.inside == 0 && range.outside == 0))
 }

@@ -153,9 +153,11 @@ const SERVED_FILES: Control = Refused("/proc is served there, and no socket of i
 const OWN_MOUNT: Control = Refused("what is covered there is seen by this RUN alone, or put back");
 const NOT_OWNED: Control = Refused("the network belongs to another user namespace: no right over it exists");
 
-const ONE_ID: Control = Refused("the kernel takes every process for root there: a user of a RUN is no border");
+const ONE_ID: Control =
+    Refused("the kernel takes every process for root there: a user of a RUN is no border");
 const CONSOLES: Control = Refused("it means something on consoles alone");
 const LENT: Control = Refused("the supervisor lends names of the tree alone");
+const NO_PROC: Control = Refused("there is no /proc whose files could be changed");
 const SOME_KERNELS: Control = Refused("not every kernel has it");
 const OWN_WAY: Control = Refused("the kernel looks for an interpreter in the tree");
 
@@ -337,6 +339,8 @@ pub const ATTEMPTS: &[Attempt] = &[
         Untried,
     ),
     attempt("setting", files::setting, MASKS, MASKS, SERVED),
+    attempt("change_what_is_shared", files::change_what_is_shared, MASKS, MASKS, NO_PROC)
+        .also(mounts::changed_for_everybody),
     attempt("kernel_helpers", files::kernel_helpers, MASKS, MASKS, SERVED),
     attempt("magic_key", files::magic_key, SOME_KERNELS, SOME_KERNELS, SOME_KERNELS),
     attempt("kernel_memory", files::kernel_memory, SOME_KERNELS, SOME_KERNELS, SOME_KERNELS),

@@ -76,6 +76,8 @@ pub struct World {
 /// What must be the same afterwards.
 pub const SETTING: &str = "/proc/sys/kernel/core_pipe_limit";
 pub const SYS_SETTING: &str = "/sys/kernel/mm/ksm/sleep_millisecs";
+/// The same in every /proc, with mode 0444.
+pub const SHARED: [&str; 3] = ["/proc/cpuinfo", "/proc/version", "/proc/tty/drivers"];
 /// With the modes they have.
 const NODES: [(&str, u32); 2] = [("/dev/full", 0o666), ("/dev/null", 0o666)];
 /// Where a control group of the attempt's name would show.
@@ -265,6 +267,10 @@ impl World {
             if fs::metadata(path).is_ok_and(|found| found.mode() & 0o7777 != mode.mode()) {
                 let _ = fs::set_permissions(path, mode);
             }
+        }
+        for path in SHARED {
+            // Whatever this /proc shows of it: it may be older than the change.
+            let _ = fs::set_permissions(path, fs::Permissions::from_mode(0o444));
         }
         for path in GROUPS {
             let _ = fs::remove_dir(Path::new(path).join(&self.target.nonce_name));

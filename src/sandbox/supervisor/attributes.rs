@@ -205,7 +205,10 @@ impl Caller {
         let bits = status.lines().find_map(|line| line.strip_prefix("CapEff:")).map(str::trim);
         let bits = bits.and_then(|bits| u64::from_str_radix(bits, 16).ok()).unwrap_or(0);
         let has = |capability: &Capability| bits & capability.bitmask() != 0;
-        Ok(Self { identity: Identity::parse(&status), capabilities: caps::all().into_iter().filter(has).collect() })
+        Ok(Self {
+            identity: Identity::parse(&status),
+            capabilities: caps::all().into_iter().filter(has).collect(),
+        })
     }
 
     /// Does `action` with the caller's ids and, of what this process has, with
@@ -225,9 +228,7 @@ impl Caller {
 
 /// The supervisor may have rights to others that a RUN has not.
 pub(super) fn is_ordinary(name: &[u8]) -> bool {
-    name.starts_with(b"user.")
-        || name == b"security.capability"
-        || name.starts_with(b"system.posix_acl_")
+    name.starts_with(b"user.") || name == b"security.capability" || name.starts_with(b"system.posix_acl_")
 }
 
 /// What the kernel says to somebody without CAP_SYS_ADMIN.
@@ -265,7 +266,8 @@ mod tests {
         for name in ["user.x", "security.capability", "system.posix_acl_access"] {
             assert!(is_ordinary(name.as_bytes()), "{name}");
         }
-        for name in ["trusted.overlay.opaque", "security.selinux", "security.capability.x", "system.nfs4_acl"] {
+        for name in ["trusted.overlay.opaque", "security.selinux", "security.capability.x", "system.nfs4_acl"]
+        {
             assert!(!is_ordinary(name.as_bytes()), "{name}");
         }
         assert_eq!(refusal(b"trusted.x"), libc::EPERM);

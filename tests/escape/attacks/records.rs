@@ -145,4 +145,3 @@ pub fn copy_records_32(_: &Target) -> Done {
     }
     Ok(())
 }
-
