@@ -35,9 +35,9 @@ enum Request {
 }
 
 /// A path in the caller's memory, and the directory it starts from.
-struct Place {
-    directory: i32,
-    path: u64,
+pub(super) struct Place {
+    pub(super) directory: i32,
+    pub(super) path: u64,
 }
 
 /// The path that was meant.
@@ -81,10 +81,6 @@ fn request(notification: &Notification) -> Option<Request> {
         }
         libc::SYS_getxattr => attribute(true, Attribute::Get),
         libc::SYS_lgetxattr => attribute(false, Attribute::Get),
-        libc::SYS_listxattr => attribute(true, Attribute::List),
-        libc::SYS_llistxattr => attribute(false, Attribute::List),
-        libc::SYS_setxattr => attribute(true, Attribute::Set),
-        libc::SYS_lsetxattr => attribute(false, Attribute::Set),
         libc::SYS_removexattr => attribute(true, Attribute::Remove),
         libc::SYS_lremovexattr => attribute(false, Attribute::Remove),
         libc::SYS_execve => Request::Execute { place: plain(0), follow: true },
@@ -138,6 +134,9 @@ impl Service {
     pub(super) fn answer(&self, notification: &Notification) -> Answer {
         if let Some(process) = neighbours::named(notification.call, notification.arguments) {
             return self.about(process);
+        }
+        if let Some(answer) = self.set_or_list(notification) {
+            return answer;
         }
         let Some(request) = request(notification) else { return Answer::GoOn };
         self.answer_request(notification, request).unwrap_or(Answer::GoOn)
@@ -223,7 +222,7 @@ impl Service {
     }
 
     /// With the caller's own root, if it has another one.
-    fn asked_anywhere(&self, thread: i32, place: &Place) -> io::Result<(Option<OwnedFd>, Asked)> {
+    pub(super) fn asked_anywhere(&self, thread: i32, place: &Place) -> io::Result<(Option<OwnedFd>, Asked)> {
         let text = self.memories.read_text(thread, place.path)?;
         if text.is_empty() {
             return Err(io::ErrorKind::NotFound.into());

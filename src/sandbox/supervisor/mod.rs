@@ -7,14 +7,16 @@
 //! an allow-list ([`proc`]); directories are scratch ones ([`listing`]), never
 //! those of the real /proc. Where only the caller itself can do a call, it
 //! lends it a name that the kernel finds ([`lend`]). It also makes device nodes
-//! as placeholders with a record, terminals, and refuses a second chroot.
+//! as placeholders with a record, terminals, and refuses a second chroot; and it
+//! sets attributes, so that nobody but us writes a record ([`attributes`]).
 //!
 //! Which of this is done is said by [`Parts`] and [`Heard`]: on the rung
-//! `chroot` all of it; on `namespaces` and `mounts` devices alone, or /proc too
+//! `chroot` all of it; on `namespaces` and `mounts` devices and attributes, or /proc too
 //! where the kernel gives no new one. Who the callers are and whom files belong
 //! to, where only one id exists (`single`), is another [`Part`]: [`identity`]. The
 //! first part that knows an answer gives it.
 
+mod attributes;
 mod calls;
 mod change;
 mod devices;
@@ -51,6 +53,7 @@ use numbers::Numbers;
 use task::Memories;
 use walk::{Served, Tree};
 
+pub(super) use attributes::own_number;
 pub(super) use filter::Heard;
 pub(super) use handover::{Handover, give, is_possible, take};
 pub(super) use identity::Identity;

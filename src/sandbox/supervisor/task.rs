@@ -47,7 +47,7 @@ impl Identity {
         Ok(Self::parse(&fs::read_to_string(format!("/proc/{thread}/status"))?))
     }
 
-    fn parse(status: &str) -> Self {
+    pub(super) fn parse(status: &str) -> Self {
         let mut found = Self::default();
         for line in status.lines() {
             let Some((name, value)) = line.split_once(':') else { continue };
