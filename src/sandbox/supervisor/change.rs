@@ -38,8 +38,12 @@ impl Service {
         self.change(thread, path, true, |fd| Ok(rustix::fs::chownat(fd, "", uid, gid, AtFlags::EMPTY_PATH)?))
     }
 
-    pub(super) fn change_times(&self, notification: &Notification, path: &Path) -> io::Result<Answer> {
-        let follow = notification.arguments[3] & u64::from(libc::AT_SYMLINK_NOFOLLOW.cast_unsigned()) == 0;
+    pub(super) fn change_times(
+        &self,
+        notification: &Notification,
+        path: &Path,
+        follow: bool,
+    ) -> io::Result<Answer> {
         let times = self.times(notification)?;
         self.change(notification.thread, path, follow, |fd| {
             Ok(rustix::fs::utimensat(CWD, link(fd), &times, AtFlags::empty())?)
