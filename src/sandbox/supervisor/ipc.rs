@@ -17,7 +17,7 @@ use seccompiler::sock_filter;
 
 use super::open::errno;
 use super::task::{Identity, Memories};
-use super::{Answer, Part};
+use super::{Answer, Part, Turn};
 use crate::sandbox::instructions::*;
 use crate::sandbox::objects::{self, Kind, QueueAttributes};
 use crate::sandbox::raw::{self, Notification};
@@ -89,7 +89,7 @@ pub(super) fn foreign_steps() -> Vec<sock_filter> {
 }
 
 impl Part for Objects {
-    fn answer(&self, listener: &OwnedFd, notification: &Notification) -> Option<Answer> {
+    fn answer(&self, listener: &OwnedFd, notification: &Notification, _: &mut Turn<'_>) -> Option<Answer> {
         let kind = |calls: &[(libc::c_long, Kind)]| {
             calls.iter().find(|(call, _)| *call == notification.call).map(|(_, kind)| *kind)
         };
