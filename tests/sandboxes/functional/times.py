@@ -51,8 +51,14 @@ def _():
 
 @check("times of foreign files are not everybody's", "user")
 def _():
-    fails([errno.EPERM, errno.EACCES], set_times, "/etc/passwd", (1, 0), (1, 0))
-    fails([errno.EACCES], os.utime, "/etc/passwd")
+    before = os.stat("/etc/passwd")
+    try:
+        fails([errno.EPERM, errno.EACCES], set_times, "/etc/passwd", (1, 0), (1, 0))
+        fails([errno.EACCES], os.utime, "/etc/passwd")
+    finally:
+        # Where it works all the same the layer must not tell.
+        if os.stat("/etc/passwd").st_mtime_ns != before.st_mtime_ns:
+            os.utime("/etc/passwd", ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
 @check("files changed later are newer", "root", "user")
