@@ -29,7 +29,7 @@ use super::protections::{Protection, Protections};
 use super::spec::{MountSpec, Root, RunSpec};
 use super::supervisor::{self, Heard};
 use super::target::{Rooted, Stub, Want, file_type};
-use super::{copy, devices, filter, linked, overlay, raw, single, sys};
+use super::{copy, devices, filter, linked, overlay, raw, single, sys, tasks};
 
 /// What Docker leaves to a container; a RUN has no more on any rung.
 pub(super) const CAPABILITIES: [Capability; 14] = [
@@ -79,6 +79,7 @@ fn prepare(
     handover: UnixStream,
     one_id: bool,
 ) -> Result<Vec<Stub>, Failure> {
+    tasks::limit_users(spec).map_err(|error| Failure::new("limit", "the tasks of the RUN", &error))?;
     let (root, stubs, proc) = build_root(spec, &handover)?;
     move_into(&root, spec.protections).map_err(|error| Failure::new("change the root to", "/", &error))?;
     drop(root);

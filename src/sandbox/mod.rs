@@ -55,6 +55,7 @@ mod supervisor;
 mod survey;
 mod sys;
 mod target;
+mod tasks;
 
 pub use enter::{Entered, Storage, StorageKind, Wish, enter};
 pub use error::Error;

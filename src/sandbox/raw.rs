@@ -10,6 +10,8 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use nix::libc;
 use rustix::fs::OFlags;
 
+use super::instructions::OWN;
+
 /// The file rights of Landlock by the ABI that brought them, as in
 /// `linux/landlock.h`: ABI 1 has the first 13, 2 REFER, 3 TRUNCATE, 5 IOCTL_DEV.
 const FILE_RIGHTS: [(u32, u64); 4] = [(1, 0x1fff), (2, 1 << 13), (3, 1 << 14), (5, 1 << 15)];
@@ -111,7 +113,7 @@ pub(super) struct Notification {
     pub(super) id: u64,
     /// The thread that called, in our pid namespace.
     pub(super) thread: i32,
-    /// Number of the call, on this program's own architecture.
+    /// Number of the call, as it is on this program's own architecture.
     pub(super) call: libc::c_long,
     pub(super) arguments: [u64; 6],
 }
@@ -131,7 +133,11 @@ pub(super) fn next_notification(listener: BorrowedFd<'_>) -> io::Result<Notifica
     Ok(Notification {
         id: notice.id,
         thread: notice.pid.cast_signed(),
-        call: notice.data.nr.into(),
+        call: if notice.data.arch == OWN {
+            notice.data.nr.into()
+        } else {
+            super::supervisor::own_number(notice.data.nr.into())
+        },
         arguments: notice.data.args,
     })
 }

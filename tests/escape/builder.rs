@@ -98,6 +98,9 @@ pub fn judge_all(rung: &str, state: &Path, rest: &[&str]) -> ExitCode {
             continue;
         }
         let control = attempt.control(rung);
+        if crate::kernel() < attempt.since {
+            continue;
+        }
         if matches!(control, Control::Untried) || (attempt.heavy && !controls) {
             continue;
         }

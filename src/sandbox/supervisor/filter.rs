@@ -2,20 +2,20 @@
 //!
 //! Written as instructions, because seccompiler has no action for a listener.
 //! Programs of another architecture, and calls that name a descriptor instead
-//! of a path, pass. What can be told from a flag (there is no path, no link at
+//! of a path, pass, unless they set or list attributes. What can be told from a flag (there is no path, no link at
 //! its end is followed, no device is made) is told here: a call that passes
 //! costs nothing.
 
 use nix::libc;
 use seccompiler::sock_filter;
 
-use super::{Protection, Protections, neighbours};
+use super::{Protection, Protections, attributes, neighbours};
 use crate::sandbox::instructions::*;
 
 /// What a supervisor wants to hear of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::sandbox) enum Heard {
-    /// mknod of a device.
+    /// mknod of a device, and attributes that are set or listed.
     Devices,
     /// That, everything with a path that may lead into /proc or to a
     /// placeholder, and changes of identity.
@@ -26,7 +26,7 @@ pub(in crate::sandbox) enum Heard {
 
 /// Not fork(2): a caller that a signal interrupts before the supervisor has
 /// taken its call gets EINTR, which no shell expects of fork.
-const PATHS: [libc::c_long; 28] = [
+const PATHS: [libc::c_long; 24] = [
     libc::SYS_openat,
     libc::SYS_readlinkat,
     libc::SYS_faccessat,
@@ -40,10 +40,6 @@ const PATHS: [libc::c_long; 28] = [
     libc::SYS_chroot,
     libc::SYS_getxattr,
     libc::SYS_lgetxattr,
-    libc::SYS_listxattr,
-    libc::SYS_llistxattr,
-    libc::SYS_setxattr,
-    libc::SYS_lsetxattr,
     libc::SYS_removexattr,
     libc::SYS_lremovexattr,
     libc::SYS_setuid,
@@ -101,14 +97,23 @@ const DEVICES_OF_OLD: [Rule; 0] = [];
 pub(super) fn program(heard: Heard, protections: Protections) -> Vec<sock_filter> {
     let mut program = vec![step(LOAD, 0, 0, ARCHITECTURE)];
     let neighbours = heard == Heard::Neighbours && protections.keep(Protection::Neighbours);
-    let foreign = match neighbours {
-        true => neighbours::foreign_steps(NUMBER, ARGUMENTS),
-        false => vec![give(libc::SECCOMP_RET_ALLOW)],
-    };
-    program.push(step(EQUAL, u8::try_from(foreign.len()).expect("some forty steps"), 0, OWN));
+    let attributes = protections.keep(Protection::Attributes);
+    let mut foreign = Vec::new();
+    if attributes {
+        foreign.push(step(LOAD, 0, 0, NUMBER));
+        foreign.extend(attributes::foreign_steps());
+    }
+    match neighbours {
+        true => foreign.extend(neighbours::foreign_steps(NUMBER, ARGUMENTS)),
+        false => foreign.push(give(libc::SECCOMP_RET_ALLOW)),
+    }
+    program.push(step(EQUAL, u8::try_from(foreign.len()).expect("some fifty steps"), 0, OWN));
     program.extend(foreign);
     program.push(step(LOAD, 0, 0, NUMBER));
     DEVICES.iter().chain(&DEVICES_OF_OLD).for_each(|rule| program.extend(by_flag(rule)));
+    if attributes {
+        program.extend(attributes::steps());
+    }
     if heard != Heard::Devices {
         for call in PATHS.into_iter().chain(PATHS_OF_OLD) {
             program.extend([is(call, 1), give(libc::SECCOMP_RET_USER_NOTIF)]);

@@ -7,14 +7,16 @@
 //! an allow-list ([`proc`]); directories are scratch ones ([`listing`]), never
 //! those of the real /proc. Where only the caller itself can do a call, it
 //! lends it a name that the kernel finds ([`lend`]). It also makes device nodes
-//! as placeholders with a record, terminals, and refuses a second chroot.
+//! as placeholders with a record, terminals, and refuses a second chroot; and it
+//! sets attributes, so that nobody but us writes a record ([`attributes`]).
 //!
 //! Which of this is done is said by [`Parts`] and [`Heard`]: on the rung
-//! `chroot` all of it; on `namespaces` and `mounts` devices alone, or /proc too
+//! `chroot` all of it; on `namespaces` and `mounts` devices and attributes, or /proc too
 //! where the kernel gives no new one. Who the callers are and whom files belong
 //! to, where only one id exists (`single`), is another [`Part`]: [`identity`]. The
 //! first part that knows an answer gives it.
 
+mod attributes;
 mod calls;
 mod change;
 mod devices;
@@ -23,6 +25,7 @@ mod handover;
 mod identity;
 mod lend;
 mod listing;
+mod look;
 mod neighbours;
 mod numbers;
 mod open;
@@ -36,7 +39,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use nix::libc;
@@ -51,6 +54,7 @@ use numbers::Numbers;
 use task::Memories;
 use walk::{Served, Tree};
 
+pub(super) use attributes::own_number;
 pub(super) use filter::Heard;
 pub(super) use handover::{Handover, give, is_possible, take};
 pub(super) use identity::Identity;
@@ -159,7 +163,7 @@ pub(super) fn start(handover: Handover, mut parts: Parts) -> io::Result<()> {
             memories: Memories::default(),
         }));
     }
-    let office = Arc::new(Office { listener, parts: all });
+    let office = Arc::new(Office { listener, parts: all, turn: Mutex::default() });
     for _ in 0..if busy { THREADS } else { 1 } {
         let office = Arc::clone(&office);
         thread::Builder::new().name("supervisor".to_owned()).spawn(move || office.serve())?;
@@ -188,8 +192,31 @@ fn tree(root: OwnedFd, parts: &Parts) -> io::Result<Tree> {
 
 /// One of the things a supervisor does.
 trait Part: Send + Sync {
-    /// `None`: another part may know, or else the kernel.
-    fn answer(&self, listener: &OwnedFd, notification: &Notification) -> Option<Answer>;
+    /// `None`: another part may know, or else the kernel. What may take long, or
+    /// wait for another call, ends its `turn` first.
+    fn answer(&self, listener: &OwnedFd, notification: &Notification, turn: &mut Turn<'_>) -> Option<Answer>;
+}
+
+/// The right to wait for calls. A call wakes all that wait, so only one does; it
+/// keeps that right while it answers what is answered at once, which is nearly
+/// everything.
+struct Turn<'a> {
+    of: &'a Mutex<()>,
+    held: Option<MutexGuard<'a, ()>>,
+}
+
+impl Turn<'_> {
+    fn take(&mut self) {
+        if self.held.is_none() {
+            // A panic elsewhere leaves nothing behind.
+            self.held = Some(self.of.lock().unwrap_or_else(PoisonError::into_inner));
+        }
+    }
+
+    /// Another thread waits for calls from now on.
+    fn end(&mut self) {
+        self.held = None;
+    }
 }
 
 /// What one answer is.
@@ -223,11 +250,11 @@ struct Service {
 }
 
 impl Part for Service {
-    fn answer(&self, _: &OwnedFd, notification: &Notification) -> Option<Answer> {
+    fn answer(&self, _: &OwnedFd, notification: &Notification, turn: &mut Turn<'_>) -> Option<Answer> {
         if filter::passes_by_flag(notification.call, notification.arguments) {
             return None;
         }
-        Some(self.answer(notification))
+        Some(self.answer(notification, turn))
     }
 }
 
@@ -235,13 +262,16 @@ impl Part for Service {
 struct Office {
     listener: Arc<OwnedFd>,
     parts: Vec<Box<dyn Part>>,
+    turn: Mutex<()>,
 }
 
 impl Office {
     /// Until nobody is left who could call; on kernels that do not tell (before
     /// 6.11) until this process ends.
     fn serve(&self) {
+        let mut turn = Turn { of: &self.turn, held: None };
         loop {
+            turn.take();
             // Not poll(2) first: every moment before a call is taken is one in
             // which a signal interrupts it.
             let notification = match raw::next_notification(self.listener.as_fd()) {
@@ -251,7 +281,8 @@ impl Office {
                 Err(error) if error.raw_os_error() == Some(libc::ENOENT) && !self.is_over() => continue,
                 Err(_) => return,
             };
-            let known = self.parts.iter().find_map(|part| part.answer(&self.listener, &notification));
+            let known =
+                self.parts.iter().find_map(|part| part.answer(&self.listener, &notification, &mut turn));
             let answer = known.unwrap_or(Answer::GoOn);
             // A caller that was killed meanwhile wants no answer.
             let _ = self.give(&notification, answer);

@@ -36,7 +36,7 @@ use std::sync::Arc;
 use nix::libc;
 use rustix::fs::{FileType, Stat};
 
-use super::{Answer, Part};
+use super::{Answer, Part, Turn};
 use crate::metadata::{self, Key, Record};
 use crate::sandbox::raw::Notification;
 use crate::sandbox::spec::RunSpec;
@@ -134,8 +134,9 @@ impl Identity {
 }
 
 impl Part for Identity {
-    /// Whatever cannot be read or found is left to the kernel.
-    fn answer(&self, listener: &OwnedFd, notification: &Notification) -> Option<Answer> {
+    /// Whatever cannot be read or found is left to the kernel. Nothing here waits
+    /// for anybody: no fifo is opened.
+    fn answer(&self, listener: &OwnedFd, notification: &Notification, _: &mut Turn<'_>) -> Option<Answer> {
         let call = Call { listener: listener.as_fd(), notification };
         match self.try_answer(&call) {
             Ok(Answer::GoOn) | Err(_) => None,
