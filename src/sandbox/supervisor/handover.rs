@@ -66,7 +66,8 @@ pub(in crate::sandbox) fn give(
 
 /// Nobody makes devices then, nor tells a record from another attribute.
 fn without_one(protections: Protections) -> io::Result<()> {
-    if !protections.keep(Protection::Attributes) {
+    // Without no_new_privs the kernel takes no filter either.
+    if !protections.keep(Protection::Attributes) || !protections.keep(Protection::NoNewPrivileges) {
         return Ok(());
     }
     crate::sandbox::sys::install_filter(&attributes::refusing_program())
