@@ -102,6 +102,16 @@ def _():
     os.statvfs("/proc"), os.statvfs("/")
 
 
+@check("facts in /sys", "root", "user")
+def _():
+    processors = "/sys/devices/system/cpu"
+    equal(read(f"{processors}/online").strip()[:1], "0")
+    assert {"cpu0", "possible", "present"} <= set(os.listdir(processors)), os.listdir(processors)
+    equal(os.cpu_count(), int(said("nproc", "--all")))
+    assert os.sysconf("SC_NPROCESSORS_CONF") >= os.sysconf("SC_NPROCESSORS_ONLN") >= 1
+    fails([errno.EACCES, errno.EROFS, errno.EPERM], os.mkdir, f"{processors}/mine") if os.getuid() else None
+
+
 @check("listings of /proc and /dev", "root", "user")
 def _():
     equal({"self", "meminfo", "sys", str(os.getpid())} - set(os.listdir("/proc")), set())
