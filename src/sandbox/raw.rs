@@ -232,6 +232,17 @@ pub(super) fn statfs_bytes(fd: BorrowedFd<'_>) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// What uname(2) fills.
+pub(super) type UnameBytes = [u8; size_of::<libc::utsname>()];
+
+/// uname(2), with the kernel's own bytes as the result.
+pub(super) fn uname_bytes() -> io::Result<UnameBytes> {
+    let mut bytes = [0; size_of::<libc::utsname>()];
+    // SAFETY: the buffer has the size of the kernel's structure, which is libc's.
+    check(unsafe { libc::syscall(libc::SYS_uname, bytes.as_mut_ptr()) })?;
+    Ok(bytes)
+}
+
 /// newfstatat(2), with the kernel's own bytes as the result.
 pub(super) fn stat_bytes(fd: BorrowedFd<'_>, path: &CStr, flags: i32) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; size_of::<libc::stat>()];

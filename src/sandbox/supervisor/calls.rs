@@ -34,6 +34,7 @@ enum Request {
     Watch { place: Place },
     ChangeRoot { place: Place },
     ChangeIds,
+    Name { buffer: u64 },
 }
 
 impl Request {
@@ -53,9 +54,11 @@ impl Request {
             | Self::ChangeOwner { place, .. }
             | Self::ChangeDirectory { place }
             | Self::Watch { place } => (place, true),
-            Self::Link { .. } | Self::MakeDevice { .. } | Self::ChangeRoot { .. } | Self::ChangeIds => {
-                return None;
-            }
+            Self::Link { .. }
+            | Self::MakeDevice { .. }
+            | Self::ChangeRoot { .. }
+            | Self::ChangeIds
+            | Self::Name { .. } => return None,
         })
     }
 }
@@ -119,6 +122,7 @@ fn request(notification: &Notification) -> Option<Request> {
         libc::SYS_chdir => Request::ChangeDirectory { place: plain(0) },
         libc::SYS_inotify_add_watch => Request::Watch { place: plain(1) },
         libc::SYS_chroot => Request::ChangeRoot { place: plain(0) },
+        libc::SYS_uname => Request::Name { buffer: a[0] },
         libc::SYS_setuid
         | libc::SYS_setgid
         | libc::SYS_setreuid
@@ -245,6 +249,7 @@ impl Service {
             Request::Execute { place, follow } => self.execute(notification, &asked(&place)?, follow),
             Request::ChangeDirectory { place } => self.change_directory(notification, &asked(&place)?),
             Request::Watch { place } => self.watch(notification, &asked(&place)?),
+            Request::Name { buffer } => self.name(notification, buffer),
         }
     }
 

@@ -18,7 +18,7 @@ pub(in crate::sandbox) enum Heard {
     /// mknod of a device, and attributes that are set or listed.
     Devices,
     /// That, everything with a path that may lead into /proc or to a
-    /// placeholder, and changes of identity.
+    /// placeholder, changes of identity, and the host name.
     Paths,
     /// Those, and calls that name a process or a System V object, where a RUN has
     /// no namespaces for them.
@@ -27,7 +27,7 @@ pub(in crate::sandbox) enum Heard {
 
 /// Not fork(2): a caller that a signal interrupts before the supervisor has
 /// taken its call gets EINTR, which no shell expects of fork.
-const PATHS: [libc::c_long; 23] = [
+const PATHS: [libc::c_long; 24] = [
     libc::SYS_openat,
     libc::SYS_readlinkat,
     libc::SYS_faccessat,
@@ -51,6 +51,7 @@ const PATHS: [libc::c_long; 23] = [
     libc::SYS_setfsuid,
     libc::SYS_setfsgid,
     libc::SYS_inotify_add_watch,
+    libc::SYS_uname,
 ];
 
 #[cfg(target_arch = "x86_64")]

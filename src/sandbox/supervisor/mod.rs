@@ -22,6 +22,7 @@ mod change;
 mod devices;
 mod filter;
 mod handover;
+mod host;
 mod identity;
 mod ipc;
 mod lend;
@@ -81,6 +82,8 @@ pub(super) struct Parts {
     identity: Option<Identity>,
     /// Keeps System V objects and queues, where there is no namespace for them.
     objects: Option<Arc<Objects>>,
+    /// The host name of the RUN.
+    host: String,
     protections: Protections,
 }
 
@@ -105,6 +108,7 @@ impl Parts {
             record_key: spec.record_key.clone(),
             identity: None,
             objects: Some(objects),
+            host: spec.hostname.clone(),
             protections: spec.protections,
         })
     }
@@ -126,6 +130,7 @@ impl Parts {
             record_key: spec.record_key.clone(),
             identity: None,
             objects: None,
+            host: spec.hostname.clone(),
             protections: spec.protections,
         }
     }
@@ -188,6 +193,7 @@ pub(super) fn start(handover: Handover, mut parts: Parts) -> io::Result<()> {
 /// The tree with its placeholders: an inode each, whatever it will be called.
 fn tree(root: OwnedFd, parts: &Parts) -> io::Result<Tree> {
     let mut tree = Tree::open(root, parts.numbers.clone(), parts.record_key.clone())?;
+    tree.host.clone_from(&parts.host);
     for (path, memory) in &parts.files {
         tree.serve(path, Served::Memory(memory.try_clone()?))?;
     }
