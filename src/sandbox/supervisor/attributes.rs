@@ -32,6 +32,9 @@ use crate::sandbox::raw::Notification;
 /// Longest value of an attribute, and longest list of them (xattr(7)).
 pub(super) const LONGEST: usize = 64 << 10;
 
+/// Most lists are shorter.
+const SHORT: usize = 1 << 10;
+
 const HEARD: [libc::c_long; 6] = [
     libc::SYS_setxattr,
     libc::SYS_lsetxattr,
@@ -123,7 +126,7 @@ impl Service {
             .read_exact(notification.thread, address, &mut value)
             .map_err(|_| errno(libc::EFAULT))?;
         let caller = Caller::of(notification.thread)?;
-        let named = self.named(notification, &caller)?;
+        let named = self.named(notification, Some(&caller))?;
         if !self.is_waiting(notification) {
             return Err(errno(libc::ESRCH));
         }
@@ -134,32 +137,28 @@ impl Service {
         Ok(Answer::Value(0))
     }
 
+    /// Hardly a file has one of ours: then the kernel lists it.
     fn list(&self, notification: &Notification) -> io::Result<Answer> {
         let [_, buffer, room, ..] = notification.arguments;
-        let caller = Caller::of(notification.thread)?;
-        let named = self.named(notification, &caller)?;
-        let is_link = !takes_any(named.inode.as_fd())?;
-        let mut list = vec![0; LONGEST];
-        let length = match caller.act(|| Ok(rustix::fs::listxattr(link(&named.inode), &mut list[..])?)) {
-            Err(error) if named.native => return Err(error),
-            Err(error) => return Ok(Answer::Error(number(&error))),
-            Ok(length) => length,
-        };
-        let names = || list[..length].split_inclusive(|byte| *byte == 0);
-        let shown = |name: &&[u8]| {
-            let name = name.strip_suffix(b"\0").unwrap_or(name);
-            !is_hidden(name, is_link) && (named.native || is_ordinary(name))
-        };
-        if named.native && names().all(|name| shown(&name)) {
+        let found = self.named(notification, None)?;
+        let is_link = !takes_any(found.inode.as_fd())?;
+        if found.native && !names(&list_of(&found.inode)?).any(|name| is_hidden(name, is_link)) {
             return Ok(Answer::GoOn);
         }
-        let names: Vec<u8> = names().filter(shown).flatten().copied().collect();
-        let given = self.give_bytes(notification, buffer, room, &names);
-        Ok(given.unwrap_or_else(|error| Answer::Error(number(&error))))
+        let caller = Caller::of(notification.thread)?;
+        let listed = self
+            .named(notification, Some(&caller))
+            .and_then(|named| caller.act(|| list_of(&named.inode)))
+            .and_then(|list| {
+                let shown = names(&list).filter(|name| !is_hidden(name, is_link) && is_ordinary(name));
+                let shown: Vec<u8> = shown.flat_map(|name| name.iter().chain(b"\0")).copied().collect();
+                self.give_bytes(notification, buffer, room, &shown)
+            });
+        Ok(listed.unwrap_or_else(|error| Answer::Error(number(&error))))
     }
 
-    /// Found as the caller would find it, and held.
-    fn named(&self, notification: &Notification, caller: &Caller) -> io::Result<Named> {
+    /// Found as the caller would find it, if one is given, and held.
+    fn named(&self, notification: &Notification, caller: Option<&Caller>) -> io::Result<Named> {
         let thread = notification.thread;
         let descriptor = matches!(notification.call, libc::SYS_fsetxattr | libc::SYS_flistxattr);
         if descriptor {
@@ -179,10 +178,10 @@ impl Service {
             let flags = OFlags::PATH | OFlags::CLOEXEC;
             let flags = if follow { flags } else { flags | OFlags::NOFOLLOW };
             let look = || open_below(&root, &asked.path, flags, ResolveFlags::empty());
-            return caller.act(look).map(native);
+            return as_caller(caller, look).map(native);
         }
         match self.tree.resolve(&asked.path, follow, thread)? {
-            Target::Native => caller.act(|| self.tree.look(&asked.path, follow)).map(native),
+            Target::Native => as_caller(caller, || self.tree.look(&asked.path, follow)).map(native),
             Target::Tree(inode) => Ok(Named { inode, native: false }),
             Target::Served(_, inode) | Target::Device(_, inode) => Ok(native(inode)),
             Target::Missing(number) => Err(errno(number)),
@@ -224,6 +223,31 @@ impl Caller {
             result
         })
     }
+}
+
+fn as_caller<T>(caller: Option<&Caller>, action: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    match caller {
+        Some(caller) => caller.act(action),
+        None => action(),
+    }
+}
+
+/// Names with a zero byte behind each.
+fn list_of(inode: &OwnedFd) -> io::Result<Vec<u8>> {
+    let mut list = vec![0; SHORT];
+    let length = match rustix::fs::listxattr(link(inode), &mut list[..]) {
+        Err(Errno::RANGE) => {
+            list.resize(LONGEST, 0);
+            rustix::fs::listxattr(link(inode), &mut list[..])?
+        }
+        other => other?,
+    };
+    list.truncate(length);
+    Ok(list)
+}
+
+fn names(list: &[u8]) -> impl Iterator<Item = &[u8]> {
+    list.split(|byte| *byte == 0).filter(|name| !name.is_empty())
 }
 
 /// The supervisor may have rights to others that a RUN has not.

@@ -63,7 +63,9 @@ pub(in crate::sandbox) fn give(
 
 /// Nobody makes devices then, nor tells a record from another attribute.
 fn without_one(protections: Protections) -> io::Result<()> {
-    if !protections.keep(Protection::Attributes) {
+    // Without no_new_privs, which a control leaves out, no filter can be had at all.
+    let possible = protections.keep(Protection::NoNewPrivileges);
+    if !possible || !protections.keep(Protection::Attributes) {
         return Ok(());
     }
     crate::sandbox::sys::install_filter(&attributes::refusing_program())
