@@ -71,11 +71,9 @@ struct Note {
 
 const LIST: &str = "list";
 
-/// More than any image has, and 64 MiB of kernel memory.
+/// More than most images have, and 64 MiB of kernel memory. The supervisor needs
+/// descriptors too, so it is half of what the process may have at most.
 const MOST: usize = 65_536;
-
-/// Descriptors that a stub needs for other things.
-const OTHERS: u64 = 256;
 
 impl Linked {
     /// After the RUN.
@@ -122,7 +120,7 @@ impl Followed {
         let Some(linked) = linked else { return Ok(None) };
         let Some(root) = receive(child)? else { return Ok(None) };
         let (limit, _) = getrlimit(Resource::RLIMIT_NOFILE)?;
-        let most = usize::try_from(limit.saturating_sub(OTHERS)).unwrap_or(MOST).min(MOST);
+        let most = usize::try_from(limit / 2).unwrap_or(MOST).min(MOST);
         let mut files = Vec::new();
         for (number, name) in linked.names.iter().enumerate().take(most) {
             if let Some(file) = open_below(&root, name)? {

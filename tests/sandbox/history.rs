@@ -449,8 +449,13 @@ impl History {
         set_seconds(path, self.time)
     }
 
+    /// A parent that is a file may be one that was changed under another name.
     fn set_parent_time(&self, path: &Path) -> io::Result<()> {
-        self.set_time(path.parent().unwrap_or(Path::new(TOP)))
+        let parent = path.parent().unwrap_or(Path::new(TOP));
+        match fs::symlink_metadata(parent)?.is_dir() {
+            true => self.set_time(parent),
+            false => Ok(()),
+        }
     }
 }
 

@@ -340,7 +340,11 @@ pub(crate) fn packs_what_histories_did(bench: &Bench) {
                 lines.iter_mut().for_each(copy_something);
             }
             let seed = history * RUNS + run;
-            let found: Vec<_> = lines.iter_mut().map(|line| line.run_history(seed, OPERATIONS)).collect();
+            let found: Vec<_> = std::thread::scope(|scope| {
+                let start = |line| scope.spawn(|| Line::run_history(line, seed, OPERATIONS));
+                let started: Vec<_> = lines.iter_mut().map(start).collect();
+                started.into_iter().map(|run| run.join().unwrap()).collect()
+            });
             let (_, said) = &found[0];
             let expected = expected::layer(said);
             seen += expected.len();
