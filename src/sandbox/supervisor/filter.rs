@@ -122,7 +122,7 @@ pub(super) fn program(heard: Heard, protections: Protections) -> Vec<sock_filter
     program.push(step(LOAD, 0, 0, NUMBER));
     DEVICES.iter().chain(&DEVICES_OF_OLD).for_each(|rule| program.extend(by_flag(rule)));
     if attributes {
-        program.extend(attributes::steps());
+        program.extend(attributes::steps(heard != Heard::Devices));
     }
     if heard != Heard::Devices {
         let all = PATHS.into_iter().chain(PATHS_OF_OLD).chain(names::CALLS).chain(names::CALLS_OF_OLD);
@@ -218,6 +218,7 @@ mod tests {
                 LOAD => value = arguments[usize::try_from((step.k - ARGUMENTS) / 8).unwrap()],
                 EQUAL => at += usize::from(if value == step.k { step.jt } else { step.jf }),
                 ANY_BIT => at += usize::from(if value & step.k != 0 { step.jt } else { step.jf }),
+                AT_LEAST => at += usize::from(if value >= step.k { step.jt } else { step.jf }),
                 RETURN => return step.k,
                 other => panic!("unknown instruction {other:#x}"),
             }
@@ -257,6 +258,37 @@ mod tests {
         check(Heard::Paths, libc::SYS_linkat, flag(4, libc::AT_SYMLINK_FOLLOW), hear);
         check(Heard::Paths, libc::SYS_utimensat, flag(0, 3), pass);
         check(Heard::Paths, libc::SYS_utimensat, flag(1, 4096), hear);
+    }
+
+    #[test]
+    fn hears_of_attributes_that_are_long_enough() {
+        let (pass, hear) = (libc::SECCOMP_RET_ALLOW, libc::SECCOMP_RET_USER_NOTIF);
+        let (short, long) = ([0, 0, 0, 33, 0, 0], [0, 0, 0, 34, 0, 0]);
+        for heard in [Heard::Devices, Heard::Paths] {
+            let of_path = if heard == Heard::Devices { pass } else { hear };
+            check(heard, libc::SYS_setxattr, short, of_path);
+            check(heard, libc::SYS_fsetxattr, short, pass);
+            for call in [libc::SYS_setxattr, libc::SYS_lsetxattr, libc::SYS_fsetxattr] {
+                check(heard, call, long, hear);
+            }
+            check(heard, libc::SYS_listxattr, [0; 6], hear);
+            check(heard, libc::SYS_flistxattr, [0; 6], pass);
+            let program = program(heard, Protections::default());
+            assert_eq!(run_on(OWN ^ 1, &program, 226, long), hear);
+            assert_eq!(run_on(OWN ^ 1, &program, 226, short), pass);
+        }
+    }
+
+    /// Where there is no supervisor.
+    #[test]
+    fn sets_no_long_attribute_unheard() {
+        let program = attributes::refusing_program();
+        let refused = libc::SECCOMP_RET_ERRNO | libc::EOPNOTSUPP.cast_unsigned();
+        for (architecture, call) in [(OWN, libc::SYS_fsetxattr), (OWN ^ 1, 228)] {
+            assert_eq!(run_on(architecture, &program, call, [0, 0, 0, 34, 0, 0]), refused);
+            assert_eq!(run_on(architecture, &program, call, [0, 0, 0, 20, 0, 0]), libc::SECCOMP_RET_ALLOW);
+        }
+        assert_eq!(run_on(OWN, &program, libc::SYS_read, [0; 6]), libc::SECCOMP_RET_ALLOW);
     }
 
     #[test]

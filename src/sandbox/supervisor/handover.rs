@@ -66,8 +66,9 @@ pub(in crate::sandbox) fn give(
 
 /// Nobody makes devices then, nor tells a record from another attribute.
 fn without_one(protections: Protections) -> io::Result<()> {
-    // Without no_new_privs the kernel takes no filter either.
-    if !protections.keep(Protection::Attributes) || !protections.keep(Protection::NoNewPrivileges) {
+    // Without no_new_privs, which a control leaves out, no filter can be had at all.
+    let possible = protections.keep(Protection::NoNewPrivileges);
+    if !possible || !protections.keep(Protection::Attributes) {
         return Ok(());
     }
     crate::sandbox::sys::install_filter(&attributes::refusing_program())
