@@ -83,7 +83,7 @@ pub(super) fn foreign_steps() -> Vec<sock_filter> {
 }
 
 /// A call of another architecture that is heard of, by the number it has here.
-pub(in crate::sandbox) fn own_number(foreign: libc::c_long) -> libc::c_long {
+pub(super) fn own_number(foreign: libc::c_long) -> libc::c_long {
     let place = foreign.checked_sub(FOREIGN_FIRST).and_then(|place| usize::try_from(place).ok());
     place.and_then(|place| HEARD.get(place)).copied().unwrap_or(foreign)
 }

@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 
 use nix::libc;
 use rustix::fs::{Mode, OFlags};
@@ -210,7 +211,10 @@ impl Service {
             {
                 self.change_root(&asked(&place)?.path)
             }
-            Request::ChangeRoot { .. } => Ok(Answer::GoOn),
+            Request::ChangeRoot { .. } => {
+                self.changed_root.store(true, Ordering::SeqCst);
+                Ok(Answer::GoOn)
+            }
             Request::Open { place, flags, mode } => match asked(&place) {
                 Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                     self.open_device_of_a_child(notification, &place, flags)
@@ -277,7 +281,7 @@ impl Service {
         }
         let (address, room) = (place.path, text.len());
         let path = task::path(&text);
-        let root = if self.may_chroot { self.other_root(thread)? } else { None };
+        let root = if self.changed_root.load(Ordering::SeqCst) { self.other_root(thread)? } else { None };
         if path.is_absolute() {
             let path = path.to_owned();
             return Ok((root.map(|(fd, _)| fd), Asked { path, address, room }));

@@ -26,13 +26,12 @@ pub(in crate::sandbox) enum Heard {
 
 /// Not fork(2): a caller that a signal interrupts before the supervisor has
 /// taken its call gets EINTR, which no shell expects of fork.
-const PATHS: [libc::c_long; 24] = [
+const PATHS: [libc::c_long; 23] = [
     libc::SYS_openat,
     libc::SYS_readlinkat,
     libc::SYS_faccessat,
     libc::SYS_faccessat2,
     libc::SYS_fchmodat,
-    libc::SYS_utimensat,
     libc::SYS_statfs,
     libc::SYS_execve,
     libc::SYS_execveat,
@@ -83,6 +82,9 @@ const PATHS_BY_FLAG: [Rule; 4] = [
     Rule::With(libc::SYS_linkat, 4, libc::AT_SYMLINK_FOLLOW),
 ];
 
+/// chroot(2) of 32-bit programs, on x86 as on ARM: a path means another file then.
+const FOREIGN_CHROOT: libc::c_long = 61;
+
 /// The bit that both kinds of device have in their mode, and neither a file, a
 /// fifo nor a socket: character is 2, block is 6.
 const DEVICE: i32 = 0o020_000;
@@ -98,10 +100,12 @@ pub(super) fn program(heard: Heard, protections: Protections) -> Vec<sock_filter
     let mut program = vec![step(LOAD, 0, 0, ARCHITECTURE)];
     let neighbours = heard == Heard::Neighbours && protections.keep(Protection::Neighbours);
     let attributes = protections.keep(Protection::Attributes);
-    let mut foreign = Vec::new();
+    let mut foreign = vec![step(LOAD, 0, 0, NUMBER)];
     if attributes {
-        foreign.push(step(LOAD, 0, 0, NUMBER));
         foreign.extend(attributes::foreign_steps());
+    }
+    if heard != Heard::Devices {
+        foreign.extend([is(FOREIGN_CHROOT, 1), give(libc::SECCOMP_RET_USER_NOTIF)]);
     }
     match neighbours {
         true => foreign.extend(neighbours::foreign_steps(NUMBER, ARGUMENTS)),
@@ -119,6 +123,7 @@ pub(super) fn program(heard: Heard, protections: Protections) -> Vec<sock_filter
             program.extend([is(call, 1), give(libc::SECCOMP_RET_USER_NOTIF)]);
         }
         PATHS_BY_FLAG.iter().for_each(|rule| program.extend(by_flag(rule)));
+        program.extend(with_path(libc::SYS_utimensat, 1));
         if neighbours {
             program.extend(neighbours::steps(NUMBER, ARGUMENTS));
         }
@@ -128,6 +133,27 @@ pub(super) fn program(heard: Heard, protections: Protections) -> Vec<sock_filter
     }
     program.push(give(libc::SECCOMP_RET_ALLOW));
     program
+}
+
+/// Heard if there is a path in the argument; without one it is about a descriptor.
+fn with_path(call: libc::c_long, argument: u32) -> [sock_filter; 7] {
+    [
+        is(call, 6),
+        load(argument),
+        step(EQUAL, 0, 3, 0),
+        step(LOAD, 0, 0, ARGUMENTS + 8 * argument + 4),
+        step(EQUAL, 0, 1, 0),
+        give(libc::SECCOMP_RET_ALLOW),
+        give(libc::SECCOMP_RET_USER_NOTIF),
+    ]
+}
+
+/// A call of another architecture that is heard of, by the number it has here.
+pub(in crate::sandbox) fn own_number(foreign: libc::c_long) -> libc::c_long {
+    match foreign {
+        FOREIGN_CHROOT => libc::SYS_chroot,
+        other => attributes::own_number(other),
+    }
 }
 
 /// Whether the filter for [`Heard::Paths`] lets this call pass for a flag of it;
@@ -168,13 +194,17 @@ mod tests {
 
     /// What the program answers to one call, as the kernel would run it.
     fn run(program: &[sock_filter], call: libc::c_long, arguments: [u32; 6]) -> u32 {
+        run_on(OWN, program, call, arguments)
+    }
+
+    fn run_on(architecture: u32, program: &[sock_filter], call: libc::c_long, arguments: [u32; 6]) -> u32 {
         let (mut at, mut value) = (0, 0);
         loop {
             let step = &program[at];
             at += 1;
             match step.code {
                 LOAD if step.k == NUMBER => value = u32::try_from(call).unwrap(),
-                LOAD if step.k == ARCHITECTURE => value = OWN,
+                LOAD if step.k == ARCHITECTURE => value = architecture,
                 LOAD => value = arguments[usize::try_from((step.k - ARGUMENTS) / 8).unwrap()],
                 EQUAL => at += usize::from(if value == step.k { step.jt } else { step.jf }),
                 ANY_BIT => at += usize::from(if value & step.k != 0 { step.jt } else { step.jf }),
@@ -215,6 +245,22 @@ mod tests {
         check(Heard::Paths, libc::SYS_fchownat, flag(4, 0), hear);
         check(Heard::Paths, libc::SYS_linkat, flag(4, 0), pass);
         check(Heard::Paths, libc::SYS_linkat, flag(4, libc::AT_SYMLINK_FOLLOW), hear);
+        check(Heard::Paths, libc::SYS_utimensat, flag(0, 3), pass);
+        check(Heard::Paths, libc::SYS_utimensat, flag(1, 4096), hear);
+    }
+
+    #[test]
+    fn hears_when_a_foreign_program_changes_its_root() {
+        for (heard, expected) in [
+            (Heard::Devices, libc::SECCOMP_RET_ALLOW),
+            (Heard::Paths, libc::SECCOMP_RET_USER_NOTIF),
+            (Heard::Neighbours, libc::SECCOMP_RET_USER_NOTIF),
+        ] {
+            let program = program(heard, Protections::default());
+            assert_eq!(run_on(OWN ^ 1, &program, FOREIGN_CHROOT, [0; 6]), expected, "{heard:?}");
+            assert_eq!(run_on(OWN ^ 1, &program, 3, [0; 6]), libc::SECCOMP_RET_ALLOW);
+        }
+        assert_eq!(own_number(FOREIGN_CHROOT), libc::SYS_chroot);
     }
 
     #[test]

@@ -101,6 +101,10 @@ impl Tree {
     /// Whether `path`, absolute inside the tree, leads to nothing of ours. It may
     /// do so where this is false: that is for [`Tree::resolve`] to say.
     pub(super) fn is_plain(&self, path: &Path, follow: bool) -> bool {
+        // There is nothing to be found there.
+        if path.starts_with("/proc") {
+            return false;
+        }
         let follow = follow || ends_as_directory(path);
         if is_literal(path) {
             let replaced = self.root_links.replace(&self.root, path);

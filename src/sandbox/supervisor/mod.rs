@@ -28,6 +28,7 @@ mod listing;
 mod look;
 mod neighbours;
 mod numbers;
+mod office;
 mod open;
 mod proc;
 mod status;
@@ -39,11 +40,11 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::thread;
 
 use nix::libc;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::fs::{MemfdFlags, SealFlags};
 
 use super::protections::{Protection, Protections};
@@ -51,11 +52,11 @@ use super::raw::{self, Notification};
 use super::spec::{MountSpec, RunSpec};
 use crate::metadata::Key;
 use numbers::Numbers;
+use office::{Office, Part, Turn};
 use task::Memories;
 use walk::{Served, Tree};
 
-pub(super) use attributes::own_number;
-pub(super) use filter::Heard;
+pub(super) use filter::{Heard, own_number};
 pub(super) use handover::{Handover, give, is_possible, take};
 pub(super) use identity::Identity;
 pub(super) use identity::{FIRST as FIRST_SLACK, slack, slack_path};
@@ -158,12 +159,13 @@ pub(super) fn start(handover: Handover, mut parts: Parts) -> io::Result<()> {
             tree: tree(root, &parts)?,
             listener: Arc::clone(&listener),
             may_chroot: parts.may_chroot,
+            changed_root: AtomicBool::new(false),
             real_devices: parts.real_devices,
             protections: parts.protections,
             memories: Memories::default(),
         }));
     }
-    let office = Arc::new(Office { listener, parts: all, turn: Mutex::default() });
+    let office = Arc::new(Office::new(listener, all));
     for _ in 0..if busy { THREADS } else { 1 } {
         let office = Arc::clone(&office);
         thread::Builder::new().name("supervisor".to_owned()).spawn(move || office.serve())?;
@@ -188,35 +190,6 @@ fn tree(root: OwnedFd, parts: &Parts) -> io::Result<Tree> {
         tree.terminals.show_in(directory)?;
     }
     Ok(tree)
-}
-
-/// One of the things a supervisor does.
-trait Part: Send + Sync {
-    /// `None`: another part may know, or else the kernel. What may take long, or
-    /// wait for another call, ends its `turn` first.
-    fn answer(&self, listener: &OwnedFd, notification: &Notification, turn: &mut Turn<'_>) -> Option<Answer>;
-}
-
-/// The right to wait for calls. A call wakes all that wait, so only one does; it
-/// keeps that right while it answers what is answered at once, which is nearly
-/// everything.
-struct Turn<'a> {
-    of: &'a Mutex<()>,
-    held: Option<MutexGuard<'a, ()>>,
-}
-
-impl Turn<'_> {
-    fn take(&mut self) {
-        if self.held.is_none() {
-            // A panic elsewhere leaves nothing behind.
-            self.held = Some(self.of.lock().unwrap_or_else(PoisonError::into_inner));
-        }
-    }
-
-    /// Another thread waits for calls from now on.
-    fn end(&mut self) {
-        self.held = None;
-    }
 }
 
 /// What one answer is.
@@ -244,6 +217,8 @@ struct Service {
     listener: Arc<OwnedFd>,
     tree: Tree,
     may_chroot: bool,
+    /// Somebody changed its root, or tried: until then nobody has another one.
+    changed_root: AtomicBool,
     real_devices: bool,
     protections: Protections,
     memories: Memories,
@@ -255,63 +230,5 @@ impl Part for Service {
             return None;
         }
         Some(self.answer(notification, turn))
-    }
-}
-
-/// Takes calls, asks the parts in turn, and answers.
-struct Office {
-    listener: Arc<OwnedFd>,
-    parts: Vec<Box<dyn Part>>,
-    turn: Mutex<()>,
-}
-
-impl Office {
-    /// Until nobody is left who could call; on kernels that do not tell (before
-    /// 6.11) until this process ends.
-    fn serve(&self) {
-        let mut turn = Turn { of: &self.turn, held: None };
-        loop {
-            turn.take();
-            // Not poll(2) first: every moment before a call is taken is one in
-            // which a signal interrupts it.
-            let notification = match raw::next_notification(self.listener.as_fd()) {
-                Ok(notification) => notification,
-                Err(error) if error.raw_os_error() == Some(libc::EINTR) => continue,
-                // Withdrawn by a signal, or nobody is left.
-                Err(error) if error.raw_os_error() == Some(libc::ENOENT) && !self.is_over() => continue,
-                Err(_) => return,
-            };
-            let known =
-                self.parts.iter().find_map(|part| part.answer(&self.listener, &notification, &mut turn));
-            let answer = known.unwrap_or(Answer::GoOn);
-            // A caller that was killed meanwhile wants no answer.
-            let _ = self.give(&notification, answer);
-        }
-    }
-
-    fn is_over(&self) -> bool {
-        let mut watched = [PollFd::new(self.listener.as_fd(), PollFlags::POLLIN)];
-        match poll(&mut watched, PollTimeout::ZERO) {
-            Ok(_) => watched[0].revents().is_some_and(|events| events.contains(PollFlags::POLLHUP)),
-            Err(_) => false,
-        }
-    }
-
-    fn give(&self, notification: &Notification, answer: Answer) -> io::Result<()> {
-        let (listener, id) = (self.listener.as_fd(), notification.id);
-        match answer {
-            Answer::GoOn => raw::go_on(listener, id),
-            Answer::Value(value) => raw::answer(listener, id, Ok(value)),
-            Answer::Error(errno) => raw::answer(listener, id, Err(errno)),
-            Answer::Descriptor { fd, close_on_exec } => {
-                match raw::answer_with(listener, id, fd, close_on_exec) {
-                    // The caller has no place for another one.
-                    Err(error) if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::EBADF)) => {
-                        raw::answer(listener, id, Err(libc::EMFILE))
-                    }
-                    other => other,
-                }
-            }
-        }
     }
 }
