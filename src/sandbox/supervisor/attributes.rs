@@ -23,7 +23,7 @@ use super::calls::Place;
 use super::open::errno;
 use super::task::{self, Identity};
 use super::walk::{Target, open_below};
-use super::{Answer, Service};
+use super::{Answer, Service, Turn};
 use crate::metadata::{is_hidden, takes_any};
 use crate::sandbox::instructions::*;
 use crate::sandbox::mounts::{link, open_path};
@@ -97,8 +97,10 @@ struct Named {
 
 impl Service {
     /// Nothing for calls about something else.
-    pub(super) fn set_or_list(&self, notification: &Notification) -> Option<Answer> {
-        match HEARD.iter().position(|call| *call == notification.call)? {
+    pub(super) fn set_or_list(&self, notification: &Notification, turn: &mut Turn<'_>) -> Option<Answer> {
+        let place = HEARD.iter().position(|call| *call == notification.call)?;
+        turn.end();
+        match place {
             0..=2 => Some(self.set(notification).unwrap_or_else(|error| Answer::Error(number(&error)))),
             _ => Some(self.list(notification).unwrap_or(Answer::GoOn)),
         }
