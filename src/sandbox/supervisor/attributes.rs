@@ -25,7 +25,7 @@ use super::calls::Place;
 use super::open::errno;
 use super::task::{self, Identity};
 use super::walk::{Target, open_below};
-use super::{Answer, Service};
+use super::{Answer, Service, Turn};
 use crate::metadata::{SHORTEST, is_hidden, takes_any};
 use crate::sandbox::instructions::*;
 use crate::sandbox::mounts::{link, open_path};
@@ -111,11 +111,15 @@ struct Named {
 
 impl Service {
     /// Nothing for calls about something else.
-    pub(super) fn set_or_list(&self, notification: &Notification) -> Option<Answer> {
+    pub(super) fn set_or_list(&self, notification: &Notification, turn: &mut Turn<'_>) -> Option<Answer> {
         if SET.contains(&notification.call) {
+            turn.end();
             return Some(self.set(notification).unwrap_or_else(|error| Answer::Error(number(&error))));
         }
-        LIST.contains(&notification.call).then(|| self.list(notification).unwrap_or(Answer::GoOn))
+        LIST.contains(&notification.call).then(|| {
+            turn.end();
+            self.list(notification).unwrap_or(Answer::GoOn)
+        })
     }
 
     /// Never goes on in the kernel, which would read the name once more.

@@ -170,7 +170,10 @@ impl Service {
         if let Some(process) = neighbours::named(notification.call, notification.arguments) {
             return self.about(process);
         }
-        if let Some(answer) = self.answer_named(notification).or_else(|| self.set_or_list(notification)) {
+        if let Some(answer) = self.answer_named(notification, turn) {
+            return answer;
+        }
+        if let Some(answer) = self.set_or_list(notification, turn) {
             return answer;
         }
         let Some(request) = request(notification) else { return Answer::GoOn };

@@ -18,7 +18,7 @@ use super::calls::{Asked, masked};
 use super::open::errno;
 use super::task::{self, Identity};
 use super::walk::Target;
-use super::{Answer, Service};
+use super::{Answer, Service, Turn};
 use crate::sandbox::mounts::link;
 use crate::sandbox::raw::Notification;
 
@@ -64,15 +64,21 @@ fn named(notification: &Notification) -> Option<(Named, u64)> {
 
 impl Service {
     /// Nothing if it is another call.
-    pub(super) fn answer_named(&self, notification: &Notification) -> Option<Answer> {
+    pub(super) fn answer_named(&self, notification: &Notification, turn: &mut Turn<'_>) -> Option<Answer> {
         let (named, address) = named(notification)?;
         if self.is_owner_kept {
             return Some(Answer::GoOn);
         }
-        Some(self.try_named(notification, &named, address).unwrap_or(Answer::GoOn))
+        Some(self.try_named(notification, &named, address, turn).unwrap_or(Answer::GoOn))
     }
 
-    fn try_named(&self, notification: &Notification, named: &Named, address: u64) -> io::Result<Answer> {
+    fn try_named(
+        &self,
+        notification: &Notification,
+        named: &Named,
+        address: u64,
+        turn: &mut Turn<'_>,
+    ) -> io::Result<Answer> {
         let thread = notification.thread;
         let (text, address) = match named {
             Named::Socket { .. } => (self.socket_path(notification, address)?, address + SOCKET_PATH),
@@ -81,6 +87,7 @@ impl Service {
         if !text.starts_with(b"/proc/") && !text.starts_with(b"/dev/fd/") {
             return Ok(Answer::GoOn);
         }
+        turn.end();
         let asked = Asked { path: task::path(&text).to_owned(), address, room: text.len() };
         if self.has_other_root(thread)? {
             return Ok(Answer::GoOn);
