@@ -9,7 +9,7 @@
 use nix::libc;
 use seccompiler::sock_filter;
 
-use super::{Protection, Protections, attributes, neighbours};
+use super::{Protection, Protections, attributes, ipc, names, neighbours};
 use crate::sandbox::instructions::*;
 
 /// What a supervisor wants to hear of.
@@ -18,15 +18,16 @@ pub(in crate::sandbox) enum Heard {
     /// mknod of a device, and attributes that are set or listed.
     Devices,
     /// That, everything with a path that may lead into /proc or to a
-    /// placeholder, and changes of identity.
+    /// placeholder, changes of identity, and the host name.
     Paths,
-    /// Those, and calls that name a process, where a RUN has no pid namespace.
+    /// Those, and calls that name a process or a System V object, where a RUN has
+    /// no namespaces for them.
     Neighbours,
 }
 
 /// Not fork(2): a caller that a signal interrupts before the supervisor has
 /// taken its call gets EINTR, which no shell expects of fork.
-const PATHS: [libc::c_long; 23] = [
+const PATHS: [libc::c_long; 24] = [
     libc::SYS_openat,
     libc::SYS_readlinkat,
     libc::SYS_faccessat,
@@ -50,6 +51,7 @@ const PATHS: [libc::c_long; 23] = [
     libc::SYS_setfsuid,
     libc::SYS_setfsgid,
     libc::SYS_inotify_add_watch,
+    libc::SYS_uname,
 ];
 
 #[cfg(target_arch = "x86_64")]
@@ -99,6 +101,7 @@ const DEVICES_OF_OLD: [Rule; 0] = [];
 pub(super) fn program(heard: Heard, protections: Protections) -> Vec<sock_filter> {
     let mut program = vec![step(LOAD, 0, 0, ARCHITECTURE)];
     let neighbours = heard == Heard::Neighbours && protections.keep(Protection::Neighbours);
+    let objects = heard == Heard::Neighbours && protections.keep(Protection::Ipc);
     let attributes = protections.keep(Protection::Attributes);
     let mut foreign = vec![step(LOAD, 0, 0, NUMBER)];
     if attributes {
@@ -107,11 +110,14 @@ pub(super) fn program(heard: Heard, protections: Protections) -> Vec<sock_filter
     if heard != Heard::Devices {
         foreign.extend([is(FOREIGN_CHROOT, 1), give(libc::SECCOMP_RET_USER_NOTIF)]);
     }
-    match neighbours {
-        true => foreign.extend(neighbours::foreign_steps(NUMBER, ARGUMENTS)),
-        false => foreign.push(give(libc::SECCOMP_RET_ALLOW)),
+    if objects {
+        foreign.extend(ipc::foreign_steps());
     }
-    program.push(step(EQUAL, u8::try_from(foreign.len()).expect("some fifty steps"), 0, OWN));
+    if neighbours {
+        foreign.extend(neighbours::foreign_steps(NUMBER, ARGUMENTS));
+    }
+    foreign.push(give(libc::SECCOMP_RET_ALLOW));
+    program.push(step(EQUAL, u8::try_from(foreign.len()).expect("some ninety steps"), 0, OWN));
     program.extend(foreign);
     program.push(step(LOAD, 0, 0, NUMBER));
     DEVICES.iter().chain(&DEVICES_OF_OLD).for_each(|rule| program.extend(by_flag(rule)));
@@ -119,13 +125,17 @@ pub(super) fn program(heard: Heard, protections: Protections) -> Vec<sock_filter
         program.extend(attributes::steps(heard != Heard::Devices));
     }
     if heard != Heard::Devices {
-        for call in PATHS.into_iter().chain(PATHS_OF_OLD) {
+        let all = PATHS.into_iter().chain(PATHS_OF_OLD).chain(names::CALLS).chain(names::CALLS_OF_OLD);
+        for call in all {
             program.extend([is(call, 1), give(libc::SECCOMP_RET_USER_NOTIF)]);
         }
         PATHS_BY_FLAG.iter().for_each(|rule| program.extend(by_flag(rule)));
         program.extend(with_path(libc::SYS_utimensat, 1));
         if neighbours {
             program.extend(neighbours::steps(NUMBER, ARGUMENTS));
+        }
+        if objects {
+            program.extend(ipc::steps());
         }
         // Its flags lie in memory; everybody has a way without it.
         let absent = libc::SECCOMP_RET_ERRNO | libc::ENOSYS.cast_unsigned();
