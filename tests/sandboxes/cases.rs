@@ -68,7 +68,7 @@ pub const CASES: [Case; 15] = [
     COMBINED,
 ];
 
-const FILES: [(&str, &str); 8] = [
+const FILES: [(&str, &str); 9] = [
     ("apt/conf", include_str!("apt/conf")),
     ("apt/clean", include_str!("apt/clean")),
     ("functional/checks.py", include_str!("functional/checks.py")),
@@ -77,6 +77,7 @@ const FILES: [(&str, &str); 8] = [
     ("functional/packages.sh", include_str!("functional/packages.sh")),
     ("functional/processes.py", include_str!("functional/processes.py")),
     ("functional/shell.sh", include_str!("functional/shell.sh")),
+    ("functional/users.py", include_str!("functional/users.py")),
 ];
 
 /// Fills `context` for all of them. `base` is the reference of the Debian base.

@@ -144,11 +144,15 @@ pub(super) fn start(handover: Handover, mut parts: Parts) -> io::Result<()> {
     rustix::process::umask(rustix::fs::Mode::empty());
     let listener = Arc::new(listener);
     let mut all: Vec<Box<dyn Part>> = Vec::new();
-    let identity = parts.identity.take();
+    let mut identity = parts.identity.take();
+    if let Some(identity) = &mut identity {
+        identity.settle(&root, heard)?;
+    }
+    let identity = identity.map(Arc::new);
     let busy = identity.is_some() || heard != Heard::Devices;
     // Identity makes its own devices.
     let needs_tree = identity.is_none() || heard != Heard::Devices;
-    all.extend(identity.map(|identity| Box::new(identity) as Box<dyn Part>));
+    all.extend(identity.clone().map(|identity| Box::new(identity) as Box<dyn Part>));
     if needs_tree {
         all.push(Box::new(Service {
             tree: tree(root, &parts)?,
@@ -157,6 +161,7 @@ pub(super) fn start(handover: Handover, mut parts: Parts) -> io::Result<()> {
             real_devices: parts.real_devices,
             protections: parts.protections,
             memories: Memories::default(),
+            identity,
         }));
     }
     let office = Arc::new(Office { listener, parts: all });
@@ -220,6 +225,8 @@ struct Service {
     real_devices: bool,
     protections: Protections,
     memories: Memories,
+    /// Where users are kept, who processes are.
+    identity: Option<Arc<Identity>>,
 }
 
 impl Part for Service {

@@ -7,6 +7,7 @@ sys.dont_write_bytecode = True
 
 import files  # noqa: E402, F401
 import processes  # noqa: E402, F401
+import users  # noqa: E402, F401
 from harness import main  # noqa: E402
 
 main()
