@@ -175,7 +175,7 @@ impl<'a> Placement<'a> {
         let kind = kind_of(&node.kind);
         match from.archive {
             // Nothing is left of what was below it.
-            true => self.placed.retain(|placed, _| !placed.starts_with(&path)),
+            true => self.remove(&path),
             false => self.refuse_directory(&path)?,
         }
         let body = match kind {
@@ -226,6 +226,14 @@ impl<'a> Placement<'a> {
 
     fn insert(&mut self, path: PathBuf, entry: Entry, body: Body<'a>, group: Option<(usize, u64)>) {
         self.placed.insert(path, Placed { entry, body, group });
+    }
+
+    /// Forgets what is at `path` and below it. Paths sort by component, so all
+    /// of it is in one place.
+    fn remove(&mut self, path: &Path) {
+        let below = self.placed.range(path.to_owned()..).map(|(placed, _)| placed);
+        let below: Vec<PathBuf> = below.take_while(|placed| placed.starts_with(path)).cloned().collect();
+        below.iter().for_each(|placed| drop(self.placed.remove(placed)));
     }
 
     fn refuse_directory(&self, path: &Path) -> Result<(), CopyError> {
