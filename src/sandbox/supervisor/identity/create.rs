@@ -118,11 +118,11 @@ impl Identity {
     }
 
     /// Whom something new in `directory` belongs to.
-    fn new_owner(&self, caller: &Credentials, directory: &OwnedFd) -> io::Result<(u32, u32)> {
+    pub(super) fn new_owner(&self, caller: &Credentials, directory: &OwnedFd) -> io::Result<(u32, u32)> {
         let stat = rustix::fs::fstat(directory)?;
         let group = match stat.st_mode & SETGID {
             0 => caller.group.files,
-            _ => self.owner_of(directory, &stat, caller)?.1,
+            _ => self.owner_of(directory, &stat)?.1,
         };
         Ok((caller.user.files, group))
     }

@@ -59,6 +59,9 @@ const HEARD: &[libc::c_long] = &[
     libc::SYS_setfsuid,
     libc::SYS_setfsgid,
     libc::SYS_setgroups,
+    libc::SYS_connect,
+    libc::SYS_bind,
+    libc::SYS_sendmsg,
     libc::SYS_capget,
     libc::SYS_capset,
 ];

@@ -26,11 +26,13 @@ mod gain;
 mod ids;
 mod judge;
 mod loose;
+mod messages;
 mod owner;
 mod peers;
 mod permission;
 mod processes;
 mod signals;
+mod sockets;
 mod status;
 mod table;
 mod terminals;
@@ -42,7 +44,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use nix::libc;
-use rustix::fs::{FileType, OFlags, ResolveFlags, Stat};
+use rustix::fs::{OFlags, ResolveFlags};
 
 use super::numbers::Numbers;
 use super::walk::{Inode, open_below};
@@ -53,6 +55,7 @@ use crate::sandbox::spec::RunSpec;
 use call::Call;
 use credentials::Credentials;
 use loose::Loose;
+use sockets::Binding;
 use table::Table;
 
 pub(super) use filter::program;
@@ -67,6 +70,7 @@ pub(in crate::sandbox) struct Identity {
     key: Key,
     table: Table,
     loose: Loose,
+    binding: Binding,
     numbers: Numbers,
     /// `/` of the RUN, and the device number of its /proc.
     root: Option<Inode>,
@@ -90,6 +94,7 @@ impl Identity {
             key,
             table: Table::new(initial),
             loose: Loose::default(),
+            binding: Binding::default(),
             numbers: Numbers::Own(Arc::default()),
             root: None,
             proc: None,
@@ -122,28 +127,12 @@ impl Identity {
         }
     }
 
-    /// Likewise. A socket without a record belongs to whoever asks: it was bound
-    /// by a task of the RUN, and no layer holds it.
-    fn record_or_guess(
-        &self,
-        inode: &OwnedFd,
-        stat: &Stat,
-        caller: &Credentials,
-    ) -> io::Result<Option<Record>> {
-        let own = (caller.user.files, caller.group.files);
-        match self.record(inode)? {
-            None if call::kind(stat) == FileType::Socket && own != (0, 0) => {
-                Ok(Some(Record { owner: Some(own), ..Record::default() }))
-            }
-            record => Ok(record),
-        }
-    }
-
     fn put(&self, record: &Record, inode: &OwnedFd) -> io::Result<()> {
         record.put(inode.as_fd(), &self.key).map_err(metadata::Error::into_io)
     }
 
     fn try_answer(&self, call: &Call<'_>) -> io::Result<Answer> {
+        self.own_sockets(call);
         match call.notification.call {
             libc::SYS_fstat | libc::SYS_newfstatat | libc::SYS_statx => self.status(call),
             libc::SYS_fchown | libc::SYS_fchownat => self.change_owner(call),
@@ -155,6 +144,9 @@ impl Identity {
             libc::SYS_linkat => self.link(call),
             libc::SYS_unlinkat | libc::SYS_renameat | libc::SYS_renameat2 => self.rename_or_remove(call),
             libc::SYS_getsockopt => self.peer(call),
+            libc::SYS_connect => self.connect(call),
+            libc::SYS_sendmsg => self.send_message(call),
+            libc::SYS_bind => self.bind(call),
             call_number if filter::is_signal(call_number) => self.signal(call),
             libc::SYS_capget => self.get_capabilities(call),
             libc::SYS_capset => self.set_capabilities(call),

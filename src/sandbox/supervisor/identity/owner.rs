@@ -38,12 +38,12 @@ impl Known {
 impl Identity {
     /// Nothing for what is not the RUN's to change: /proc, and what belongs to
     /// ids that do not exist here.
-    fn known(&self, inode: OwnedFd, caller: &Credentials) -> io::Result<Option<Known>> {
+    fn known(&self, inode: OwnedFd) -> io::Result<Option<Known>> {
         let stat = rustix::fs::fstat(&inode)?;
         if (stat.st_uid, stat.st_gid) != (0, 0) || self.is_in_proc(&stat) {
             return Ok(None);
         }
-        let record = self.record_or_guess(&inode, &stat, caller)?;
+        let record = self.record(&inode)?;
         Ok(Some(Known { inode, kind: kind(&stat), record }))
     }
 
@@ -51,7 +51,7 @@ impl Identity {
         let caller = self.caller(call);
         let (inode, wanted) = self.owner_request(call, &caller)?;
         let Some(inode) = inode else { return Ok(REFUSED) };
-        let Some(known) = self.known(inode, &caller)? else { return Ok(Answer::GoOn) };
+        let Some(known) = self.known(inode)? else { return Ok(Answer::GoOn) };
         let old = known.owner();
         if !may_give(&caller, old, wanted) {
             return Ok(Answer::Error(libc::EPERM));
@@ -92,7 +92,7 @@ impl Identity {
         let caller = self.caller(call);
         let (inode, mode) = self.mode_request(call, &caller)?;
         let Some(inode) = inode else { return Ok(REFUSED) };
-        let known = self.known(inode, &caller)?.filter(|known| known.kind != FileType::Symlink);
+        let known = self.known(inode)?.filter(|known| known.kind != FileType::Symlink);
         let Some(known) = known else { return Ok(Answer::GoOn) };
         let (uid, gid) = known.owner();
         if caller.user.files != uid && !caller.can(FOWNER) {

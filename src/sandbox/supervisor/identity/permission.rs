@@ -54,7 +54,7 @@ impl Identity {
         if self.is_in_proc(&stat) {
             return Ok(true);
         }
-        let record = self.record_or_guess(inode, &stat, caller)?.unwrap_or_default();
+        let record = self.record(inode)?.unwrap_or_default();
         let (uid, gid) = record.owner.unwrap_or((stat.st_uid, stat.st_gid));
         let mode = record.mode.unwrap_or(stat.st_mode);
         let bits = match () {
@@ -66,20 +66,15 @@ impl Identity {
     }
 
     /// Whom an inode belongs to.
-    pub(super) fn owner_of(
-        &self,
-        inode: &OwnedFd,
-        stat: &Stat,
-        caller: &Credentials,
-    ) -> io::Result<(u32, u32)> {
-        let record = self.record_or_guess(inode, stat, caller)?;
+    pub(super) fn owner_of(&self, inode: &OwnedFd, stat: &Stat) -> io::Result<(u32, u32)> {
+        let record = self.record(inode)?;
         Ok(record.and_then(|record| record.owner).unwrap_or((stat.st_uid, stat.st_gid)))
     }
 
     /// Whether it may do what only owners may.
     pub(super) fn owns(&self, caller: &Credentials, inode: &OwnedFd) -> io::Result<bool> {
         let stat = rustix::fs::fstat(inode)?;
-        Ok(caller.can(FOWNER) || self.owner_of(inode, &stat, caller)?.0 == caller.user.files)
+        Ok(caller.can(FOWNER) || self.owner_of(inode, &stat)?.0 == caller.user.files)
     }
 
     /// access(2) and its relatives.
@@ -113,12 +108,7 @@ impl Identity {
         if flags.contains(OFlags::PATH) || flags.contains(OFlags::CREATE | OFlags::EXCL) {
             return Ok(Answer::GoOn);
         }
-        let wanted = match flags.bits().cast_signed() & libc::O_ACCMODE {
-            libc::O_RDONLY if flags.contains(OFlags::TRUNC) => READ | WRITE,
-            libc::O_RDONLY => READ,
-            libc::O_WRONLY => WRITE,
-            _ => READ | WRITE,
-        };
+        let wanted = wanted(flags);
         let stat = rustix::fs::fstat(inode)?;
         // The kernel refuses to write directories, and to follow or open others.
         let kind = kind(&stat);
@@ -266,6 +256,16 @@ impl Identity {
                 _ => call.find(place, follow).map(Some),
             },
         }
+    }
+}
+
+/// What opening needs of a file.
+pub(super) fn wanted(flags: OFlags) -> u32 {
+    match flags.bits().cast_signed() & libc::O_ACCMODE {
+        libc::O_RDONLY if flags.contains(OFlags::TRUNC) => READ | WRITE,
+        libc::O_RDONLY => READ,
+        libc::O_WRONLY => WRITE,
+        _ => READ | WRITE,
     }
 }
 

@@ -9,10 +9,11 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use nix::libc;
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{FileType, Mode, OFlags};
 
-use super::call::{Call, errno, link};
+use super::call::{Call, errno, kind, link};
 use super::credentials::{Credentials, SYS_PTRACE};
+use super::permission::wanted;
 use super::{Identity, REFUSED};
 use crate::metadata::Record;
 use crate::sandbox::supervisor::{Answer, sealed};
@@ -59,7 +60,20 @@ impl Identity {
         if self.is_private(call, caller, below)? {
             return Ok(REFUSED);
         }
+        if let Ok(inode) = self.open_of(call, below)
+            && !self.may_open_again(caller, &inode, flags)?
+        {
+            return Ok(REFUSED);
+        }
         if is_status(below) { self.open_status(call, flags) } else { Ok(Answer::GoOn) }
+    }
+
+    /// A file that is open already, by its link in /proc. Of pipes and the like it
+    /// is not known who made them.
+    fn may_open_again(&self, caller: &Credentials, inode: &OwnedFd, flags: OFlags) -> io::Result<bool> {
+        let kind = kind(&rustix::fs::fstat(inode)?);
+        let is_judged = matches!(kind, FileType::RegularFile | FileType::Directory);
+        Ok(!is_judged || flags.contains(OFlags::PATH) || self.allows(caller, inode, wanted(flags))?)
     }
 
     /// Opening by root, where a user's `status` may be meant.
@@ -233,7 +247,7 @@ mod tests {
 
     #[test]
     fn tells_of_users_and_leaves_the_rest() {
-        let own = Credentials::initial(0, 0, &[44, 20], 0x21).set_three(Whose::User, [1, 2, 3]);
+        let own = Credentials::initial(0, 0, &[44, 20], 0xa1).set_three(Whose::User, [1, 2, 3]);
         let text = "Name:\tx\nUid:\t0\t0\t0\t0\nGroups:\t \nCapEff:\t0000000000000fff\nSeccomp:\t2\n";
         let expected =
             "Name:\tx\nUid:\t1\t2\t3\t2\nGroups:\t20 44 \nCapEff:\t0000000000000000\nSeccomp:\t2\n";
@@ -242,7 +256,7 @@ mod tests {
 
     #[test]
     fn users_look_at_their_own() {
-        let [root, alice, bob] = [0, 7, 8].map(|id| Credentials::initial(id, id, &[], 1));
+        let [root, alice, bob] = [0, 7, 8].map(|id| Credentials::initial(id, id, &[], 1 << 7));
         assert!(may_look(&alice, &alice) && !may_look(&alice, &bob) && !may_look(&alice, &root));
         let halfway = root.set_three(Whose::User, [7, 7, 0]).unwrap();
         assert!(!may_look(&alice, &halfway));

@@ -137,7 +137,7 @@ mod tests {
 
     #[test]
     fn users_signal_their_own() {
-        let [root, alice, bob] = [0, 7, 8].map(|id| Credentials::initial(id, id, &[], 1 << KILL));
+        let [root, alice, bob] = [0, 7, 8].map(|id| Credentials::initial(id, id, &[], 1 << KILL | 1 << 7));
         assert!(may_signal(&root, &alice) && may_signal(&alice, &alice));
         assert!(!may_signal(&alice, &bob) && !may_signal(&alice, &root));
         // Whose effective user is another one may be signalled by its real one.

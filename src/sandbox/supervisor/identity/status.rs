@@ -31,7 +31,6 @@ impl Identity {
         let Some(inode) = inode else { return Ok(REFUSED) };
         let stat = rustix::fs::fstat(&inode)?;
         let record = match call::kind(&stat) {
-            FileType::Socket => self.record_or_guess(&inode, &stat, &caller)?,
             FileType::Directory if self.is_in_proc(&stat) => self.record_of_task(&inode),
             _ => self.record(&inode)?,
         };

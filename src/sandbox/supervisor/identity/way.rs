@@ -191,8 +191,8 @@ impl Walker<'_> {
         }
         let is_shared = self.at.stat.st_mode & STICKY_FOR_ALL == STICKY_FOR_ALL;
         if is_last && is_shared && !self.caller.overrides() {
-            let owner = self.identity.owner_of(&link.directory, &link.stat, self.caller)?.0;
-            let above = self.identity.owner_of(&self.at.directory, &self.at.stat, self.caller)?.0;
+            let owner = self.identity.owner_of(&link.directory, &link.stat)?.0;
+            let above = self.identity.owner_of(&self.at.directory, &self.at.stat)?.0;
             if owner != self.caller.user.files && owner != above && protects("symlinks") {
                 return Ok(false);
             }
