@@ -111,8 +111,10 @@ pub(super) struct Notification {
     pub(super) id: u64,
     /// The thread that called, in our pid namespace.
     pub(super) thread: i32,
-    /// Number of the call, on this program's own architecture.
+    /// Number of the call, on the caller's architecture.
     pub(super) call: libc::c_long,
+    /// That is another one than this program's own.
+    pub(super) foreign: bool,
     pub(super) arguments: [u64; 6],
 }
 
@@ -132,6 +134,7 @@ pub(super) fn next_notification(listener: BorrowedFd<'_>) -> io::Result<Notifica
         id: notice.id,
         thread: notice.pid.cast_signed(),
         call: notice.data.nr.into(),
+        foreign: notice.data.arch != super::instructions::OWN,
         arguments: notice.data.args,
     })
 }

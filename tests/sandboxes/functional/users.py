@@ -2,8 +2,11 @@
 that no table names; each of their deeds is a process of its own."""
 
 import array
+import ctypes
 import errno
+import mmap
 import os
+import platform
 import signal
 import socket
 import stat
@@ -446,3 +449,79 @@ def _():
     one.sendmsg([b"with"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, memory)])
     data, ancillary, _, _ = other.recvmsg(9, 100)
     equal((data, sorted(kind for _, kind, _ in ancillary)), (b"with", [1, 2]))
+
+
+def of_32_bits():
+    """Makes system calls as 32-bit programs do (`int 0x80`): number and up to four
+    arguments; None where there are no such programs here."""
+    area = mmap.mmap(-1, 8192, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x40, 7)  # MAP_32BIT
+    code = bytes.fromhex("5389f889f389cf89d189fa4489c6cd805bc3")
+    area[: len(code)] = code
+    base = ctypes.addressof(ctypes.c_char.from_buffer(area))
+    make = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_uint, *[ctypes.c_ulong] * 4)(base)
+
+    def call(number, *arguments):
+        values = list(arguments) + [0] * (4 - len(arguments))
+        for place, value in enumerate(values):
+            if isinstance(value, bytes):
+                at = 4096 + 256 * place
+                area[at : at + len(value) + 1] = value + b"\0"
+                values[place] = base + at
+        return make(number, *[value & 0xFFFFFFFF for value in values])
+
+    # 20 is getpid(2).
+    if platform.machine() == "x86_64" and os.waitpid(trying(lambda: call(20) == os.getpid()), 0)[1] == 0:
+        return call, lambda place, length: area[4096 + 256 * place :][:length]
+    return None
+
+
+def trying(deed):
+    if (child := os.fork()) == 0:
+        os._exit(0 if deed() else 1)
+    return child
+
+
+@check("32-bit programs")
+def _():
+    open_here()
+    if (found := of_32_bits()) is None:
+        return
+    call, filled = found
+    make("mine", 0o640, UID, 44)
+    make("shut", 0o600)
+    os.mkdir("open")
+    os.chmod("open", 0o777)
+
+    def stat64(path):
+        # stat64 of i386: mode, links, user and group from the 16th byte on.
+        equal(call(195, path, b"\0" * 96), 0)
+        mode, _, uid, gid = struct.unpack("4I", filled(1, 32)[16:])
+        return uid, gid, oct(stat.S_IMODE(mode))
+
+    equal(stat64(b"mine"), (UID, 44, "0o640"))
+    equal(call(212, b"mine", 5, 6), 0)
+    equal(owner("mine")[:2], (5, 6))
+    equal(call(182, b"mine", 0xFFFF, 7), 0)
+    equal(owner("mine")[:2], (5, 7))
+    equal(call(15, b"mine", 0o604), 0)
+    equal((owner("mine"), stat64(b"mine")), ((5, 7, "0o604"), (5, 7, "0o604")))
+
+    def deed():
+        # getuid32, getuid, getegid32, open, mkdir, setuid32, kill.
+        equal((call(199), call(24), call(202)), (UID, UID, GID))
+        equal(call(5, b"shut", os.O_RDONLY), -errno.EACCES)
+        descriptor = call(5, b"open/made", os.O_CREAT | os.O_WRONLY, 0o644)
+        assert descriptor >= 0, descriptor
+        equal((os.fstat(descriptor).st_uid, call(39, b"open/d", 0o755), call(39, b"d", 0o755)), (UID, 0, -errno.EACCES))
+        equal((call(213, 0), call(37, os.getppid(), 0)), (-errno.EPERM, -errno.EPERM))
+
+    as_user(deed)
+    equal((owner("open/d")[:2], owner("open/made")[:2]), ((UID, GID), (UID, GID)))
+
+    def drop():
+        # setgid32 and setuid32, without the C library.
+        equal((call(214, GID), call(213, UID)), (0, 0))
+        equal((os.getresuid(), os.getresgid()), ((UID,) * 3, (GID,) * 3))
+        fails([errno.EACCES], open, "shut")
+
+    as_user(drop, uid=0, gid=0)

@@ -140,15 +140,17 @@ const REQUESTS: [libc::c_int; 9] = [
     libc::PR_SET_NO_NEW_PRIVS,
 ];
 
+/// Ahead without a condition.
+const JUMP: u16 = 0x05;
+
 /// Nothing, or a success that nothing was done for, or an error.
 const fn errno(number: i32) -> u32 {
     libc::SECCOMP_RET_ERRNO | number.cast_unsigned()
 }
 
 /// What is not about identity goes on with `next`, another whole program, or
-/// else passes, as do foreign architectures: they get the kernel's own answers.
+/// else passes.
 pub(in crate::sandbox) fn program(next: &[sock_filter]) -> Vec<sock_filter> {
-    const JUMP: u16 = 0x05;
     let mut program = own_program();
     if next.is_empty() {
         return program;
@@ -166,16 +168,25 @@ pub(in crate::sandbox) fn program(next: &[sock_filter]) -> Vec<sock_filter> {
 }
 
 fn own_program() -> Vec<sock_filter> {
+    let absent: Vec<libc::c_long> = ATTRIBUTES_AT.into_iter().chain([libc::SYS_openat2]).collect();
+    let foreign = super::foreign::steps(&absent, &REQUESTS, libc::PR_SET_TIMERSLACK);
     let mut program = vec![
         step(LOAD, 0, 0, ARCHITECTURE),
         step(EQUAL, 1, 0, OWN),
-        give(libc::SECCOMP_RET_ALLOW),
-        step(LOAD, 0, 0, NUMBER),
+        sock_filter { code: JUMP, jt: 0, jf: 0, k: 1 },
+        sock_filter {
+            code: JUMP,
+            jt: 0,
+            jf: 0,
+            k: u32::try_from(foreign.len()).expect("some hundred steps"),
+        },
     ];
+    program.extend(foreign);
+    program.push(step(LOAD, 0, 0, NUMBER));
     for call in [HEARD, HEARD_OF_OLD, JUDGED, JUDGED_OF_OLD, SIGNALS].into_iter().flatten() {
         program.extend([is(*call, 1), give(libc::SECCOMP_RET_USER_NOTIF)]);
     }
-    for call in ATTRIBUTES_AT.into_iter().chain([libc::SYS_openat2]) {
+    for call in absent {
         program.extend([is(call, 1), give(errno(libc::ENOSYS))]);
     }
     // The credentials at the other end of a socket.
@@ -233,7 +244,7 @@ mod tests {
                         jf
                     }
                 }
-                0x05 => {
+                JUMP => {
                     at += k as usize;
                     0
                 }

@@ -107,7 +107,7 @@ fn request(call: &Call<'_>) -> io::Result<(Named, Need)> {
         libc::SYS_inotify_add_watch => {
             (path(call.place_here(1), call.int(2) & DO_NOT_FOLLOW == 0)?, Need::Bits(READ))
         }
-        libc::SYS_utimensat => {
+        libc::SYS_utimensat | super::foreign::UTIMENSAT => {
             let need = times_of(call)?;
             if call.long(1) == 0 {
                 return Ok((Named::Descriptor(0), need));
@@ -132,9 +132,11 @@ fn times_of(call: &Call<'_>) -> io::Result<Need> {
     if call.long(2) == 0 {
         return Ok(Need::Times { now: true });
     }
-    let words = call.read_numbers(call.long(2), 8)?;
-    let nanoseconds = |half: usize| i64::from(words[half]) | i64::from(words[half + 1]) << 32;
-    let both = [nanoseconds(2), nanoseconds(6)];
+    // `tv_nsec` is the second field, and its lower half says it all.
+    let is_small = call.notification.call == super::foreign::UTIMENSAT;
+    let (count, places) = if is_small { (4, [1, 3]) } else { (8, [2, 6]) };
+    let words = call.read_numbers(call.long(2), count)?;
+    let both = places.map(|place| i64::from(words[place]));
     Ok(match both {
         [libc::UTIME_OMIT, libc::UTIME_OMIT] => Need::Way,
         _ => Need::Times { now: both == [libc::UTIME_NOW; 2] },

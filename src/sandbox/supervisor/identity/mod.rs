@@ -13,8 +13,8 @@
 //! all it can do to the files of its tree it could do before. What it must not
 //! do, and cannot, is to move the supervisor out of that tree ([`call`]).
 //!
-//! What is left to the kernel gets its answers, as if from root:
-//! `SCM_CREDENTIALS`, and all that 32-bit programs ask.
+//! What is left to the kernel gets its answers, as if from root: whom receivers
+//! of `SCM_CREDENTIALS` are told of.
 
 mod attributes;
 mod call;
@@ -22,6 +22,7 @@ mod capabilities;
 mod create;
 mod credentials;
 mod filter;
+mod foreign;
 mod gain;
 mod ids;
 mod judge;
@@ -135,6 +136,8 @@ impl Identity {
         self.own_sockets(call);
         match call.notification.call {
             libc::SYS_fstat | libc::SYS_newfstatat | libc::SYS_statx => self.status(call),
+            foreign::STAT64 | foreign::LSTAT64 | foreign::FSTAT64 | foreign::FSTATAT64 => self.status(call),
+            foreign::UTIMENSAT => self.judge(call),
             libc::SYS_fchown | libc::SYS_fchownat => self.change_owner(call),
             libc::SYS_fchmod | libc::SYS_fchmodat | filter::FCHMODAT2 => self.change_mode(call),
             libc::SYS_openat | libc::SYS_mkdirat | libc::SYS_mknodat | libc::SYS_symlinkat => {
@@ -177,6 +180,8 @@ impl Identity {
 impl Part for Arc<Identity> {
     /// Whatever cannot be read or found is left to the kernel.
     fn answer(&self, listener: &OwnedFd, notification: &Notification) -> Option<Answer> {
+        let translated = if notification.foreign { Some(foreign::translated(notification)?) } else { None };
+        let notification = translated.as_ref().unwrap_or(notification);
         let call = Call { listener: listener.as_fd(), notification };
         match self.try_answer(&call) {
             Ok(Answer::GoOn) | Err(_) => None,

@@ -9,7 +9,7 @@ use rustix::fs::FileType;
 
 use super::call::{self, Call, Place, errno};
 use super::credentials::Credentials;
-use super::{Identity, REFUSED};
+use super::{Identity, REFUSED, foreign};
 use crate::metadata::{Device, DeviceKind, Record};
 use crate::sandbox::raw;
 use crate::sandbox::supervisor::Answer;
@@ -36,8 +36,11 @@ impl Identity {
         };
         let Some(record) = record else { return Ok(Answer::GoOn) };
         let flags = flags | libc::AT_EMPTY_PATH;
+        let is_foreign = call.notification.call < 0;
         let bytes = match extended {
-            None => raw::stat_bytes(inode.as_fd(), c"", flags).map(|bytes| told(bytes, &record)),
+            None => raw::stat_bytes(inode.as_fd(), c"", flags)
+                .map(|bytes| told(bytes, &record))
+                .map(|bytes| if is_foreign { foreign::stat64(&bytes) } else { bytes }),
             Some(mask) => {
                 raw::statx_bytes(inode.as_fd(), c"", flags, mask).map(|bytes| told_extended(bytes, &record))
             }
@@ -60,8 +63,8 @@ impl Identity {
         };
         let plain = |inode, buffer| Request { inode, buffer, flags: 0, extended: None };
         Ok(match call.notification.call {
-            libc::SYS_fstat => plain(Some(call.descriptor_in(0)?), call.long(1)),
-            libc::SYS_newfstatat => {
+            libc::SYS_fstat | foreign::FSTAT64 => plain(Some(call.descriptor_in(0)?), call.long(1)),
+            libc::SYS_newfstatat | foreign::FSTATAT64 => {
                 let flags = call.int(3).cast_signed();
                 Request { flags, ..plain(at(0, 1, flags)?, call.long(2)) }
             }
@@ -71,9 +74,9 @@ impl Identity {
                 Request { flags, extended, ..plain(at(0, 1, flags)?, call.long(4)) }
             }
             #[cfg(target_arch = "x86_64")]
-            libc::SYS_stat => plain(find(&call.named(0)?, true)?, call.long(1)),
+            libc::SYS_stat | foreign::STAT64 => plain(find(&call.named(0)?, true)?, call.long(1)),
             #[cfg(target_arch = "x86_64")]
-            libc::SYS_lstat => plain(find(&call.named(0)?, false)?, call.long(1)),
+            libc::SYS_lstat | foreign::LSTAT64 => plain(find(&call.named(0)?, false)?, call.long(1)),
             _ => return Err(errno(libc::ENOSYS)),
         })
     }
