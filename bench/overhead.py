@@ -3,8 +3,10 @@ overhead.sh. Processor time is that of every process of the build between two
 marks that the RUN itself sets, so the supervisor counts, and unpacking the base,
 looking for changes and compressing layers do not. Standard library only."""
 
+import contextlib
 import functools
 import http.server
+import io
 import json
 import os
 import shutil
@@ -21,25 +23,31 @@ NUMBERS = {name: int(os.environ.get(f"OVERHEAD_{name}") or default)
            for name, default in [("FILES", 20_000), ("COMPILES", 50), ("FORKS", 500), ("TREE", 100_000), ("ROUNDS", 3)]}
 # A sandbox for each rung.
 RUNGS = {"namespaces": "podman-default", "mounts": "docker-admin", "single": "rootless-nnp", "chroot": "docker-default"}
-STEPS = ["apt", "prepare", "untar", "compile", "forks"]
+STEPS = ["apt", "untar", "compile", "forks"]
 SHOWN = {"apt": "apt install gcc", "untar": f"untar {NUMBERS['FILES']} files",
          "compile": f"{NUMBERS['COMPILES']} compiles", "forks": f"{NUMBERS['FORKS']} forks"}
 MOST_APT, MOST_SCAN = 1.3, 0.5
+# Of the file system that each way gets, in bytes; the file is sparse.
+VOLUME_SIZE = 16 << 30
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def main():
     marks = Marks()
     scripts = write_scripts(marks.port, serve_packages())
+    write_archive(scripts)
     ways = {"native": native, **{rung: functools.partial(coracle, rung) for rung in RUNGS}}
     if shutil.which("proot"):
         ways["proot"] = proot
     found = {way: [] for way in ways}
     for number in range(NUMBERS["ROUNDS"]):
-        for way, run in ways.items():
+        # Whoever comes first has the coldest machine: each in turn.
+        turn = number % len(ways)
+        for way, run in (list(ways.items()) * 2)[turn:turn + len(ways)]:
             if found[way] is None:
                 continue
-            times = marks.during(lambda root: run(scripts, root))
+            with volume() as place:
+                times = marks.during(lambda root: run(scripts, place, root))
             found[way] = found[way] + [times] if times else None
             log(f"round {number + 1} {way:11} " + ("failed" if not times else
                 "  ".join(f"{step} {cpu:.2f} ({wall:.2f})" for step, (cpu, wall) in times.items())))
@@ -127,37 +135,70 @@ def serve_packages():
     return server.server_port
 
 
+def write_archive(scripts):
+    """What is unpacked: made here, so that nobody has just made and removed the
+    same files on the volume that it is unpacked to."""
+    os.mkdir(f"{scripts}/archive")
+    with tarfile.open(f"{scripts}/archive/made.tar", "w", format=tarfile.GNU_FORMAT) as out:
+        for number in range(NUMBERS["FILES"]):
+            directory, file = divmod(number, 100)
+            if file == 0:
+                entry = tarfile.TarInfo(f"made/{directory}")
+                entry.type, entry.mode = tarfile.DIRTYPE, 0o755
+                out.addfile(entry)
+            text = f"file {file} of directory {directory}\n".encode()
+            entry = tarfile.TarInfo(f"made/{directory}/{file}")
+            entry.size, entry.mode = len(text), 0o644
+            out.addfile(entry, io.BytesIO(text))
+
+
+@contextlib.contextmanager
+def volume():
+    """A new file system for one way, thrown away as a whole: on one that is used
+    again ext4 makes files slowly for minutes after many were removed. Its loop
+    device is a kernel thread's work, and nobody's here."""
+    image, place = f"{WORK}/volume.img", f"{WORK}/volume"
+    with open(image, "wb") as out:
+        out.truncate(VOLUME_SIZE)
+    os.makedirs(place, exist_ok=True)
+    subprocess.run(["mkfs.ext4", "-q", "-F", image], check=True)
+    # What mkfs left to do later is not done meanwhile.
+    subprocess.run(["mount", "-o", "loop,noinit_itable", image, place], check=True)
+    try:
+        os.chmod(place, 0o755)
+        yield place
+    finally:
+        subprocess.run(["umount", place], check=True)
+        os.remove(image)
+
+
 def dockerfile(context, lines):
     os.makedirs(context, exist_ok=True)
     with open(f"{context}/Dockerfile", "w") as out:
         out.write("\n".join(lines) + "\n")
 
 
-def coracle(rung, scripts, follow):
+def coracle(rung, scripts, place, follow):
     context = f"{WORK}/context-{rung}"
     shutil.rmtree(context, ignore_errors=True)
     dockerfile(context, [f"FROM {HOST}/debian:latest"] + [
         f"RUN --mount=type=bind,source=scripts,target=/scripts bash /scripts/{step}.sh" for step in STEPS])
     shutil.copytree(scripts, f"{context}/scripts")
-    return build(rung, context, follow)
+    return build(rung, context, place, follow)
 
 
-def build(rung, context, follow=lambda pid: None):
-    state = f"{WORK}/state-{rung}"
-    shutil.rmtree(state, ignore_errors=True)
+def build(rung, context, place, follow=lambda pid: None):
+    state = f"{place}/state"
     os.mkdir(state, 0o755)
     owner = 1000 if rung == "single" else 0
     os.chown(state, owner, owner)
     command = [SANDBOXES, "run", RUNGS[rung], state, context, "coracle", "build", "--progress", "plain",
                "--isolation", rung, "-t", "overhead", "/context"]
-    worked = started(follow, command)
-    shutil.rmtree(state)
-    return worked
+    return started(follow, command)
 
 
-def unpacked(scripts, way):
-    root = f"{WORK}/root-{way}"
-    shutil.rmtree(root, ignore_errors=True)
+def unpacked(scripts, place):
+    root = f"{place}/root"
     os.makedirs(root)
     layout = f"{POOL}/debian"
     blob = lambda digest: os.path.join(layout, "blobs", *digest.split(":"))
@@ -172,22 +213,18 @@ ENVIRONMENT = ["env", "-i", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/
 ALL = "set -e; " + "; ".join(f"bash /scripts/{step}.sh" for step in STEPS)
 
 
-def native(scripts, follow):
+def native(scripts, place, follow):
     """chroot(1) as root, with /proc and /dev mounted."""
-    root = unpacked(scripts, "native")
+    root = unpacked(scripts, place)
     mounts = f"mount -t proc proc {root}/proc && mount --rbind /dev {root}/dev"
     inner = " ".join([*ENVIRONMENT, "bash", "-c", f'"{ALL}"'])
-    worked = started(follow, ["unshare", "--mount", "sh", "-c", f"{mounts} && exec chroot {root} {inner}"])
-    shutil.rmtree(root)
-    return worked
+    return started(follow, ["unshare", "--mount", "sh", "-c", f"{mounts} && exec chroot {root} {inner}"])
 
 
-def proot(scripts, follow):
-    root = unpacked(scripts, "proot")
-    worked = started(follow, ["proot", "-0", "-r", root, "-b", "/proc", "-b", "/dev", "-w", "/",
-                              "/usr/bin/" + ENVIRONMENT[0], *ENVIRONMENT[1:], "bash", "-c", ALL])
-    shutil.rmtree(root)
-    return worked
+def proot(scripts, place, follow):
+    root = unpacked(scripts, place)
+    return started(follow, ["proot", "-0", "-r", root, "-b", "/proc", "-b", "/dev", "-w", "/",
+                            "/usr/bin/" + ENVIRONMENT[0], *ENVIRONMENT[1:], "bash", "-c", ALL])
 
 
 def scan():
@@ -198,10 +235,12 @@ def scan():
     for steps in [1, 6]:
         context = f"{WORK}/context-tree-{steps}"
         dockerfile(context, [f"FROM {HOST}/tree:latest"] + [f"RUN [\"/bin/sh\", \"-c\", \": {n}\"]" for n in range(steps)])
-        before = os.times()
-        if not build("chroot", context):
+        with volume() as place:
+            before = os.times()
+            worked = build("chroot", context, place)
+            after = os.times()
+        if not worked:
             return None
-        after = os.times()
         seconds.append(after.children_user + after.children_system - before.children_user - before.children_system)
     log(f"a tree of {NUMBERS['TREE']}: {seconds[0]:.2f} s with one step, {seconds[1]:.2f} s with six")
     return (seconds[1] - seconds[0]) / 5
@@ -237,7 +276,7 @@ def report(found, scanned):
     ways = list(found)
     lines = ["# Overhead", "",
              f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} processors, kernel {os.uname().release}; median of "
-             f"{NUMBERS['ROUNDS']}; made by `bench/overhead.sh`.",
+             f"{NUMBERS['ROUNDS']}, each on a new file system; made by `bench/overhead.sh`.",
              "Processor seconds of everything that runs, the supervisor with it, and elapsed seconds in brackets.",
              "", "| | " + " | ".join(ways) + " |", "|---" * (len(ways) + 1) + "|"]
     median = {}

@@ -30,7 +30,9 @@ main() {
 
 clean_up() {
     [ -z "${REGISTRY_PID:-}" ] || kill "$REGISTRY_PID" 2>/dev/null || true
-    rm -rf "$work"
+    # The loop device goes with the mount.
+    ! mountpoint --quiet "$work/volume" || umount --lazy "$work/volume"
+    rm -rf --one-file-system "$work"
 }
 
 main

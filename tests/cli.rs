@@ -32,6 +32,10 @@ pub fn trials() -> Vec<Trial> {
     ]
     .into_iter()
     .chain(as_everyone("cli::purge_empties_the_state", purge_empties_the_state))
+    .chain(as_everyone(
+        "cli::purge_empties_the_state_of_plain_storage",
+        purge_empties_the_state_of_plain_storage,
+    ))
     .collect()
 }
 
@@ -289,9 +293,18 @@ fn doctor_asks_registries(mut bench: Bench) {
     assert_eq!(heard[0]["login"], "accepted", "{heard:#}");
 }
 
-/// Trees of a RUN hold files of subordinate ids.
-fn purge_empties_the_state(mut bench: Bench) {
+fn purge_empties_the_state(bench: Bench) {
     assert_eq!(bench.coracle(&["purge"]).code, Some(0), "nothing there yet");
+    purge_after_a_run(bench);
+}
+
+fn purge_empties_the_state_of_plain_storage(mut bench: Bench) {
+    bench.env("CORACLE_STORAGE", "plain");
+    purge_after_a_run(bench);
+}
+
+/// Trees of a RUN hold files of subordinate ids.
+fn purge_after_a_run(mut bench: Bench) {
     bench.dockerfile("FROM BASE\nRUN mkdir -m 700 /x && touch /x/y && chown -R 77:77 /x\n");
     bench.build(&["-t", "x"]);
     let lock = fs::File::open(bench.state().join("lock")).unwrap();

@@ -16,6 +16,8 @@ use crate::support::{Bench, as_everyone};
 pub fn trials() -> Vec<Trial> {
     let mut trials = as_everyone("interrupt::sigterm_in_a_run", sigterm_in_a_run);
     trials.extend(as_everyone("interrupt::kill_is_swept_by_the_next_start", kill_is_swept_by_the_next_start));
+    trials.extend(as_everyone("interrupt::kill_is_swept_on_plain_storage", kill_is_swept_on_plain_storage));
+    trials.extend(as_everyone("interrupt::kill_leaves_nothing_to_purge", kill_leaves_nothing_to_purge));
     trials.extend(as_everyone("interrupt::sigterm_while_hashing", sigterm_while_hashing));
     // The rung needs real root.
     let of_root = |trial: &Trial| trial.name().ends_with("as_root");
@@ -74,8 +76,35 @@ fn sigterm_in_a_run(bench: Bench) {
 }
 
 fn kill_is_swept_by_the_next_start(bench: Bench) {
-    let (mut bench, mut build) = Running::start(bench);
+    let (mut bench, held) = kill_in_a_run(bench);
+    bench.dockerfile("FROM BASE\nRUN true\n");
+    bench.build(&["-t", "after"]);
+    drop(held);
+}
+
+fn kill_is_swept_on_plain_storage(mut bench: Bench) {
+    bench.env("CORACLE_STORAGE", "plain");
+    kill_is_swept_by_the_next_start(bench);
+}
+
+fn kill_leaves_nothing_to_purge(bench: Bench) {
+    let (bench, held) = kill_in_a_run(bench);
+    let run = bench.coracle(&["purge"]);
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    assert!(!bench.state().join("builds").exists());
+    drop(held);
+}
+
+/// Kills a build whose RUN has made files of another id, in a directory that is
+/// shut. Where the machine lets us, the mount namespace of the RUN is held open:
+/// nobody lives in it any more, and its mounts are still there.
+fn kill_in_a_run(bench: Bench) -> (Bench, Option<fs::File>) {
+    let foreign = "mkdir -m 700 /x && touch /x/y && chown -R 77:77 /x && ";
+    let (bench, mut build) = Running::start_with(bench, foreign);
     build.wait_for_sleep();
+    let run = build.processes();
+    let held = run.iter().find_map(|pid| fs::File::open(format!("/proc/{pid}/ns/mnt")).ok());
+    assert!(held.is_some() || !rustix::process::geteuid().is_root(), "root holds whatever it likes: {run:?}");
     kill_process_group(build.pid(), Signal::KILL).unwrap();
     build.child.wait().unwrap();
     // The RUN dies with the builder, whatever process group it is in.
@@ -87,8 +116,7 @@ fn kill_is_swept_by_the_next_start(bench: Bench) {
     let left = fs::read_dir(bench.state().join("builds")).unwrap();
     let left = left.flatten().filter(|entry| entry.path().is_dir()).count();
     assert_eq!(left, 1, "the killed build's directory was expected");
-    bench.dockerfile("FROM BASE\nRUN true\n");
-    bench.build(&["-t", "after"]);
+    (bench, held)
 }
 
 /// On the rung `chroot` a cache lies in the tree of the RUN while it is used.

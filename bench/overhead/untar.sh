@@ -1,2 +1,2 @@
 . /scripts/measure.sh
-measured untar tar -xf /made.tar -C /
+measured untar tar -xf /scripts/archive/made.tar -C /

@@ -21,7 +21,7 @@ use std::rc::Rc;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-use crate::metadata::{Key, LINKED_XATTR};
+use crate::metadata::Key;
 
 use super::index_builder::Walk;
 use super::inode::{describe, describe_link, failed, mark_opaque};
@@ -273,7 +273,6 @@ impl<'a> Tree<'a> {
             }
             other => other,
         })?;
-        mark_linked(&place.handle, name, &target_real);
         Ok(())
     }
 
@@ -495,16 +494,6 @@ impl<'a> Tree<'a> {
 enum Step {
     Into(Place),
     Link(PathBuf),
-}
-
-/// See [`LINKED_XATTR`]. Links and devices take no mark, and on a file system
-/// without attributes no overlay will ask for it.
-fn mark_linked(parent: &OwnedFd, name: &OsStr, file: &Path) {
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    if let Ok(opened) = rustix::fs::openat(parent, name, flags, Mode::empty()) {
-        // A link to a link shares its target: the first mark stays.
-        let _ = rustix::fs::fsetxattr(opened, LINKED_XATTR, bytes(file), rustix::fs::XattrFlags::CREATE);
-    }
 }
 
 fn open_directory(parent: &OwnedFd, name: &OsStr) -> rustix::io::Result<OwnedFd> {

@@ -23,13 +23,6 @@ mod key;
 mod place;
 mod record;
 
-/// Marks a regular file of a tree that has several names. overlayfs breaks such
-/// a group when it copies one name up (and leaves out its own mark of a copy
-/// then); the mark is copied along, and tells a name that was written in place
-/// from one that was replaced. Its value is the path of the name that the layer
-/// has as the file. Never part of a layer.
-pub const LINKED_XATTR: &str = "user.coracle.linked";
-
 pub use key::Key;
 pub use place::{give, is_hidden, takes_any};
 pub use record::{Device, DeviceKind, Error, RECORD_XATTR, Record};

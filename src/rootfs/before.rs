@@ -58,6 +58,15 @@ impl Before {
         groups.get(&source).cloned().unwrap_or_else(|| vec![found.entry.path.clone()])
     }
 
+    /// Every name of a file that has several.
+    pub(super) fn linked(&self) -> Vec<PathBuf> {
+        let groups = self.groups.get_or_init(|| self.stack.shared());
+        let mut names: Vec<PathBuf> =
+            groups.values().filter(|names| names.len() > 1).flatten().cloned().collect();
+        names.sort_unstable();
+        names
+    }
+
     /// Whether `file` has the bytes of the file that was at `found`; their
     /// sizes are the same.
     pub(super) fn has_content(&self, found: &Found, file: File) -> io::Result<bool> {

@@ -13,7 +13,7 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, Timespec, Timestamp
 use rustix::io::Errno;
 
 use crate::layer::{Entry, Kind, is_bookkeeping};
-use crate::metadata::{self, DeviceKind, Key, LINKED_XATTR, RECORD_XATTR, Record};
+use crate::metadata::{self, DeviceKind, Key, RECORD_XATTR, Record};
 
 use super::Error;
 
@@ -35,8 +35,6 @@ pub(super) struct Inspected {
     pub(super) changed: (i64, u32),
     /// Nothing of a lower directory shows through.
     pub(super) opaque: bool,
-    /// It is, or was copied up from, a file with several names: that of the file.
-    pub(super) linked: Option<PathBuf>,
 }
 
 /// What a name is to a layer.
@@ -194,9 +192,6 @@ impl Disk {
     ) -> io::Result<()> {
         let is_record = name == RECORD_XATTR.as_bytes();
         match name.as_slice() {
-            _ if name == LINKED_XATTR.as_bytes() => {
-                inspected.linked = value(inode, &name)?.map(|path| OsString::from_vec(path).into());
-            }
             OPAQUE => inspected.opaque = value(inode, &name)?.is_some_and(|value| value == b"y"),
             _ if is_record => {
                 let record = value(inode, &name)?.and_then(|value| Record::from_xattr(&value, &self.key));
@@ -222,7 +217,7 @@ const HANDLE: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXE
 
 fn without_entry(stat: &Stat, what: What) -> Inspected {
     let changed = (stat.st_ctime, stat.st_ctime_nsec as u32);
-    Inspected { what, inode: stat.st_ino, changed, opaque: false, linked: None }
+    Inspected { what, inode: stat.st_ino, changed, opaque: false }
 }
 
 /// The record knows better than the inode.

@@ -36,7 +36,7 @@ use std::sync::Arc;
 
 use crate::layer::{EntryIndex, LayerWriter, PackedLayer, Stack};
 use crate::metadata::Key;
-use crate::sandbox::{MOST_LOWERS, Root, Storage};
+use crate::sandbox::{Linked, MOST_LOWERS, Root, Storage};
 
 use before::Before;
 pub use error::Error;
@@ -64,6 +64,7 @@ enum Storing {
     Overlay {
         /// Topmost first.
         lowers: Vec<PathBuf>,
+        linked: Linked,
         packed: bool,
     },
     Plain {
@@ -112,10 +113,11 @@ impl Rootfs {
     pub fn root(&self) -> Root {
         match &self.kind {
             Storing::Plain { .. } => Root::Plain(self.scratch.join(ROOT)),
-            Storing::Overlay { lowers, .. } => Root::Overlay {
+            Storing::Overlay { lowers, linked, .. } => Root::Overlay {
                 lowers: lowers.clone(),
                 upper: self.scratch.join(UPPER),
                 work: self.scratch.join(WORK),
+                linked: linked.clone(),
             },
         }
     }
@@ -127,9 +129,10 @@ impl Rootfs {
     pub fn pack(&mut self, writer: LayerWriter) -> Result<PackedLayer, Error> {
         let clamp = writer.clamp();
         match &mut self.kind {
-            Storing::Overlay { packed, .. } => {
+            Storing::Overlay { packed, linked, .. } => {
                 let root = disk::Disk::open(&self.scratch.join(UPPER), &self.key)?;
-                let found = upper::find(&root, &self.before)?;
+                let touched = linked.touched().map_err(Error::read(&linked.notes))?;
+                let found = upper::find(&root, &self.before, &touched)?;
                 let plan = plan::plan(&found, &self.before, &root)?;
                 let (layer, _) = plan.write(writer, &root, false)?;
                 upper::normalise(&root, &self.before, &found, &plan)?;
@@ -180,4 +183,5 @@ fn make_mount_point(path: &Path) -> Result<(), Error> {
 /// Names below the scratch directory.
 const UPPER: &str = "upper";
 const WORK: &str = "work";
+const NOTES: &str = "linked";
 const ROOT: &str = "root";

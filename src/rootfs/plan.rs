@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
+use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
@@ -31,8 +32,7 @@ pub(super) struct Findings {
 pub(super) struct Group {
     /// Never empty.
     pub(super) names: BTreeSet<PathBuf>,
-    /// The name under which its bytes lie on disk.
-    pub(super) body: PathBuf,
+    pub(super) body: Body,
     /// Its path does not count.
     pub(super) entry: Entry,
     /// Names below that still show the old file, though they are names of this
@@ -44,12 +44,30 @@ pub(super) struct Group {
     pub(super) rejoined: bool,
 }
 
+/// Where a file's bytes lie.
+#[derive(Clone, Debug)]
+pub(super) enum Body {
+    /// Under this name of the tree.
+    Tree(PathBuf),
+    /// It has no name there any more, but other names of it were left.
+    Saved(PathBuf),
+}
+
+impl Body {
+    pub(super) fn open(&self, disk: &Disk) -> Result<File, Error> {
+        match self {
+            Self::Tree(path) => disk.file(path).map_err(Error::read(path)),
+            Self::Saved(path) => File::open(path).map_err(Error::read(path)),
+        }
+    }
+}
+
 impl Group {
     /// A file of which no other name is known.
     pub(super) fn of_name(name: &Path, entry: Entry) -> Self {
         Self {
             names: BTreeSet::from([name.to_owned()]),
-            body: name.to_owned(),
+            body: Body::Tree(name.to_owned()),
             entry,
             split_off: BTreeSet::new(),
             shows_lower: false,
@@ -67,8 +85,8 @@ pub(super) struct Plan {
 #[derive(Debug)]
 struct Planned {
     entry: Entry,
-    /// Where a file's bytes lie on disk.
-    body: Option<PathBuf>,
+    /// Of a file.
+    body: Option<Body>,
 }
 
 /// Decides what goes into the layer.
@@ -94,7 +112,8 @@ pub(super) fn plan(found: &Findings, before: &Before, disk: &Disk) -> Result<Pla
 
 /// Whether a file changed or gained a name.
 fn is_changed(group: &Group, before: &Before, disk: &Disk) -> Result<bool, Error> {
-    let old: Option<Vec<Found>> = group.names.iter().map(|name| before.get(name)).collect();
+    let names = group.names.union(&group.split_off);
+    let old: Option<Vec<Found>> = names.map(|name| before.get(name)).collect();
     let Some(old) = old else { return Ok(true) };
     let Some(first) = old.first() else { return Ok(false) };
     let same_file =
@@ -105,13 +124,12 @@ fn is_changed(group: &Group, before: &Before, disk: &Disk) -> Result<bool, Error
     if !matches!(group.entry.kind, Kind::File { .. }) {
         return Ok(false);
     }
-    let path = &group.body;
-    let file = disk.file(path).map_err(Error::read(path))?;
-    Ok(!before.has_content(first, file).map_err(Error::read(path))?)
+    let file = group.body.open(disk)?;
+    Ok(!before.has_content(first, file).map_err(Error::read(&first.entry.path))?)
 }
 
 impl Plan {
-    fn add(&mut self, path: PathBuf, entry: Entry, body: Option<PathBuf>) {
+    fn add(&mut self, path: PathBuf, entry: Entry, body: Option<Body>) {
         self.entries.insert(path.clone(), Planned { entry: Entry { path, ..entry }, body });
     }
 
@@ -183,7 +201,7 @@ impl Plan {
                 writer.append(&planned.entry, None).map_err(Error::Layer)?;
                 continue;
             };
-            let mut file = disk.file(body).map_err(Error::read(body))?;
+            let mut file = body.open(disk)?;
             if digests_wanted {
                 let mut hashing = HashingReader::new(file);
                 writer.append(&planned.entry, Some(&mut hashing)).map_err(Error::Layer)?;

@@ -1,65 +1,82 @@
 //! Files with several names, which overlayfs takes apart.
 //!
-//! A lower file that is written, or only touched, under one of its names is
-//! copied up under that name alone; the others go on showing the lower file, or
-//! become copies of their own when they are touched too. Elsewhere they would
+//! A lower file that is written, renamed or only touched under one of its names
+//! is copied up under that name alone; the others go on showing the lower file,
+//! or become copies of their own when they are touched too. Elsewhere they would
 //! have stayed one file. So they become one again: each attribute, and the
 //! content, is that of the copy that changed it, and of the one touched last
-//! where several did.
+//! where several did. A copy that lost its name counts too, as long as the file
+//! has another. Which copy is of which file the sandbox has followed
+//! ([`crate::sandbox::Linked`]): nothing in the tree is believed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use crate::layer::{Entry, Found, Kind};
+use crate::sandbox::Touched;
 
 use super::Error;
 use super::before::{Before, Source};
 use super::disk::{Disk, Inspected, What};
-use super::plan::Group;
+use super::plan::{Body, Group};
 
-/// An inode of the upper directory.
+/// An inode of the upper directory, or one that was there.
 pub(super) struct Part {
     pub(super) group: Group,
-    /// Where it was copied up from a file with several names, the first of them.
-    pub(super) linked: Option<PathBuf>,
     /// When it was touched last.
     pub(super) changed: (i64, u32),
 }
 
-/// The files that the parts are, with all their names.
+/// The files that the inodes are, with all their names.
 pub(super) fn rejoin(
-    parts: impl Iterator<Item = Part>,
+    mut inodes: BTreeMap<u64, Part>,
+    touched: &[Touched],
     before: &Before,
     disk: &Disk,
 ) -> Result<Vec<Group>, Error> {
-    let mut groups = Vec::new();
     let mut of_one_file: BTreeMap<Source, (Found, Vec<Part>)> = BTreeMap::new();
-    for part in parts {
-        match part.linked.as_deref().and_then(|file| lower_file(&part.group, file, before)) {
-            Some(old) => {
-                let source = (old.source_layer, old.source_path.clone());
-                of_one_file.entry(source).or_insert_with(|| (old, Vec::new())).1.push(part);
-            }
-            None => groups.push(part.group),
+    for touched in touched {
+        let Some(old) = before.get(&touched.name) else { continue };
+        let part = match &touched.saved {
+            Some(saved) => saved_part(saved, touched.changed, disk)?,
+            None => inodes.remove(&touched.inode),
+        };
+        if let Some(part) = part {
+            let source = (old.source_layer, old.source_path.clone());
+            of_one_file.entry(source).or_insert_with(|| (old, Vec::new())).1.push(part);
         }
     }
+    let mut groups: Vec<Group> = inodes.into_values().map(|part| part.group).collect();
     for (old, parts) in of_one_file.into_values() {
         let group = join(&old, parts, before, disk)?;
-        let split_off = split_off(&group, &old, before, disk)?;
-        groups.push(Group { split_off, ..group });
+        groups.extend(with_others(group, &old, before, disk)?);
     }
     Ok(groups)
 }
 
-/// The file that one of the names was, if it is the one that was copied up: a
-/// file may have been renamed over a name of another.
-fn lower_file(group: &Group, first: &Path, before: &Before) -> Option<Found> {
-    let old = group.names.iter().filter_map(|name| before.get(name));
-    let is_it = |old: &Found| {
-        let is_file = matches!(old.entry.kind, Kind::File { .. });
-        is_file && (old.source_path == first || before.group(old).iter().any(|name| name == first))
-    };
-    old.into_iter().find(is_it)
+/// What was written to a name that is gone.
+fn saved_part(saved: &Path, changed: (i64, u32), disk: &Disk) -> Result<Option<Part>, Error> {
+    let (Some(parent), Some(name)) = (saved.parent(), saved.file_name()) else { return Ok(None) };
+    let parent = File::open(parent).map_err(Error::read(parent))?;
+    let inspected = disk.inspect(parent.as_fd(), name, saved)?;
+    let Some(What::Entry(entry)) = inspected.map(|inspected| inspected.what) else { return Ok(None) };
+    let names = BTreeSet::new();
+    let body = Body::Saved(saved.to_owned());
+    let group = Group { names, body, rejoined: true, ..Group::of_name(saved, entry) };
+    Ok(Some(Part { group, changed }))
+}
+
+/// The other names of the file, as far as they still show the lower one; none
+/// when no name at all is left.
+fn with_others(group: Group, old: &Found, before: &Before, disk: &Disk) -> Result<Option<Group>, Error> {
+    let others = split_off(&group, old, before, disk)?;
+    Ok(match (group.names.is_empty(), others.is_empty()) {
+        (false, _) => Some(Group { split_off: others, ..group }),
+        (true, false) => Some(Group { names: others, shows_lower: false, ..group }),
+        (true, true) => None,
+    })
 }
 
 fn join(old: &Found, mut parts: Vec<Part>, before: &Before, disk: &Disk) -> Result<Group, Error> {
@@ -84,7 +101,8 @@ fn join(old: &Found, mut parts: Vec<Part>, before: &Before, disk: &Disk) -> Resu
 fn with(mut joined: Group, part: Group, old: &Found, before: &Before, disk: &Disk) -> Result<Group, Error> {
     let (new, was) = (&part.entry, &old.entry);
     take_changed(&mut joined.entry, new, was);
-    if new.kind != was.kind || !has_content(&part, old, before, disk)? {
+    let is_file = matches!(new.kind, Kind::File { .. });
+    if new.kind != was.kind || (is_file && !has_content(&part, old, before, disk)?) {
         joined.entry.kind = new.kind.clone();
         joined.body = part.body;
     }
@@ -94,8 +112,8 @@ fn with(mut joined: Group, part: Group, old: &Found, before: &Before, disk: &Dis
 }
 
 fn has_content(part: &Group, old: &Found, before: &Before, disk: &Disk) -> Result<bool, Error> {
-    let file = disk.file(&part.body).map_err(Error::read(&part.body))?;
-    before.has_content(old, file).map_err(Error::read(&part.body))
+    let file = part.body.open(disk)?;
+    before.has_content(old, file).map_err(Error::read(&old.entry.path))
 }
 
 fn take_changed(joined: &mut Entry, new: &Entry, was: &Entry) {
@@ -119,7 +137,6 @@ fn take_changed(joined: &mut Entry, new: &Entry, was: &Entry) {
     }
 }
 
-/// The other names of the file, as far as they still show the lower one.
 fn split_off(group: &Group, old: &Found, before: &Before, disk: &Disk) -> Result<BTreeSet<PathBuf>, Error> {
     let mut others = BTreeSet::new();
     for other in before.group(old) {

@@ -11,14 +11,15 @@ use std::path::Path;
 
 use rustix::fs::{AtFlags, FileType, Mode, Timespec, Timestamps, UTIME_OMIT};
 
-use crate::layer::{Entry, Kind};
-use crate::metadata::{self, Key, LINKED_XATTR};
+use crate::layer::Entry;
+use crate::metadata::{self, Key};
+use crate::sandbox::{Linked, Touched};
 
 use super::before::Before;
 use super::disk::{Disk, Inspected, What, keeping_time, list};
 use super::plan::{Findings, Group, Plan};
 use super::rejoin::{Part, rejoin};
-use super::{Error, Storing, UPPER, WORK};
+use super::{Error, NOTES, Storing, UPPER, WORK};
 
 /// Makes the directories of an overlay. `/` shows the upper's own metadata, so
 /// it gets that of the root below.
@@ -31,7 +32,8 @@ pub(super) fn prepare(before: &Before, scratch: &Path, key: &Key) -> Result<Stor
         describe(&upper, &found.entry, key).map_err(Error::write(Path::new("")))?;
     }
     let lowers = before.trees().iter().rev().cloned().collect();
-    Ok(Storing::Overlay { lowers, packed: false })
+    let linked = Linked { names: before.linked(), notes: scratch.join(NOTES) };
+    Ok(Storing::Overlay { lowers, linked, packed: false })
 }
 
 /// Owner, mode and time of a directory that was just made.
@@ -48,8 +50,9 @@ pub(super) fn modified(seconds: i64) -> Timestamps {
     }
 }
 
-/// Walks the upper directory.
-pub(super) fn find(disk: &Disk, before: &Before) -> Result<Findings, Error> {
+/// Walks the upper directory. `touched` is what became of names that share a
+/// file below.
+pub(super) fn find(disk: &Disk, before: &Before, touched: &[Touched]) -> Result<Findings, Error> {
     let root = Path::new("");
     let opened = disk.directory(root).map_err(Error::read(root))?;
     let mut walk = Walk { disk, before, found: Findings::default(), inodes: BTreeMap::new() };
@@ -57,7 +60,7 @@ pub(super) fn find(disk: &Disk, before: &Before) -> Result<Findings, Error> {
         walk.found.directories.insert(root.to_owned(), entry);
     }
     walk.directory(opened.as_fd(), root, false)?;
-    let groups = rejoin(walk.inodes.into_values(), before, disk)?;
+    let groups = rejoin(walk.inodes, touched, before, disk)?;
     Ok(Findings { groups, ..walk.found })
 }
 
@@ -109,9 +112,9 @@ impl Walk<'_> {
         }
         // One inode that has several names is one group; whiteouts, which also
         // share an inode, are no names.
-        let (linked, changed) = (inspected.linked, inspected.changed);
+        let changed = inspected.changed;
         let group = Group { shows_lower: true, ..Group::of_name(path, entry) };
-        let new = || Part { group, linked, changed };
+        let new = || Part { group, changed };
         let group = &mut self.inodes.entry(inspected.inode).or_insert_with(new).group;
         group.shows_lower &= !pure;
         group.names.insert(path.to_owned());
@@ -141,10 +144,6 @@ pub(super) fn normalise(disk: &Disk, before: &Before, found: &Findings, plan: &P
         for name in &group.split_off {
             join(disk, before, file, name).map_err(Error::write(name))?;
         }
-        if group.names.len() + group.split_off.len() > 1 && matches!(group.entry.kind, Kind::File { .. }) {
-            let first = group.names.union(&group.split_off).next().unwrap_or(file);
-            mark_linked(disk, file, first).map_err(Error::write(file))?;
-        }
     }
     for path in &found.strangers {
         remove_socket(disk, before, path).map_err(Error::write(path))?;
@@ -155,12 +154,6 @@ pub(super) fn normalise(disk: &Disk, before: &Before, found: &Findings, plan: &P
 fn remove(disk: &Disk, path: &Path) -> io::Result<()> {
     let (parent, name) = disk.parent(path)?;
     keeping_time(parent.as_fd(), || Ok(rustix::fs::unlinkat(&parent, name, AtFlags::empty())?))
-}
-
-/// As unpacking does it.
-fn mark_linked(disk: &Disk, path: &Path, first: &Path) -> io::Result<()> {
-    let flags = rustix::fs::XattrFlags::empty();
-    Ok(rustix::fs::fsetxattr(disk.file(path)?, LINKED_XATTR, first.as_os_str().as_encoded_bytes(), flags)?)
 }
 
 fn join(disk: &Disk, before: &Before, file: &Path, name: &Path) -> io::Result<()> {

@@ -6,11 +6,12 @@
 
 use std::ffi::OsStr;
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, Stat};
 use rustix::io::Errno;
 
 use super::Error;
@@ -33,8 +34,11 @@ pub(super) fn walk(
 ) -> Result<(), Error> {
     let stat = rustix::fs::fstat(root).map_err(Error::read(Path::new("")))?;
     visit(Step { path: Path::new(""), name: OsStr::new(""), parent: root, stat: &stat, is_of_layers: true })?;
-    let mut way = Way { root, path: Vec::new(), levels: Vec::new() };
-    way.enter(root.try_clone_to_owned().map_err(Error::read(Path::new("")))?)?;
+    let buffer = vec![MaybeUninit::uninit(); BUFFER];
+    let mut way = Way { root, path: Vec::new(), levels: Vec::new(), buffer };
+    // Copies of a handle share the place that reading has come to.
+    let opened = rustix::fs::openat(root, ".", DIRECTORY, Mode::empty());
+    way.enter(opened.map_err(Error::read(Path::new("")))?)?;
     while way.step(visit)? {}
     Ok(())
 }
@@ -42,10 +46,14 @@ pub(super) fn walk(
 /// Handles that are kept: those of the deepest directories.
 const MOST_OPEN: usize = 64;
 
+/// Takes most directories in one call (getdents64(2)).
+const BUFFER: usize = 64 << 10;
+
 struct Way<'a> {
     root: BorrowedFd<'a>,
     path: Vec<u8>,
     levels: Vec<Level>,
+    buffer: Vec<MaybeUninit<u8>>,
 }
 
 struct Level {
@@ -91,7 +99,8 @@ impl Way<'_> {
     }
 
     fn enter(&mut self, directory: OwnedFd) -> Result<(), Error> {
-        let names = Names::read(directory.as_fd()).map_err(Error::read(shown(&self.path)))?;
+        let names = Names::read(directory.as_fd(), &mut self.buffer);
+        let names = names.map_err(Error::read(shown(&self.path)))?;
         self.levels.push(Level { directory: Some(directory), names, next: 0, length: self.path.len() });
         if let Some(far) = self.levels.len().checked_sub(MOST_OPEN + 1) {
             self.levels[far].directory = None;
@@ -124,9 +133,11 @@ struct Names {
 }
 
 impl Names {
-    fn read(directory: BorrowedFd<'_>) -> io::Result<Self> {
+    /// Of a directory that was just opened.
+    fn read(directory: BorrowedFd<'_>, buffer: &mut [MaybeUninit<u8>]) -> io::Result<Self> {
         let (mut bytes, mut places) = (Vec::new(), Vec::new());
-        for entry in Dir::read_from(directory)? {
+        let mut entries = RawDir::new(directory, buffer);
+        while let Some(entry) = entries.next() {
             let entry = entry?;
             let name = entry.file_name().to_bytes();
             if name != b"." && name != b".." {

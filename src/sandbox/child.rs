@@ -29,7 +29,7 @@ use super::protections::{Protection, Protections};
 use super::spec::{MountSpec, Root, RunSpec};
 use super::supervisor::{self, Heard};
 use super::target::{Rooted, Stub, Want, file_type};
-use super::{copy, devices, filter, overlay, raw, single, sys};
+use super::{copy, devices, filter, linked, overlay, raw, single, sys, tasks};
 
 /// What Docker leaves to a container; a RUN has no more on any rung.
 pub(super) const CAPABILITIES: [Capability; 14] = [
@@ -79,7 +79,8 @@ fn prepare(
     handover: UnixStream,
     one_id: bool,
 ) -> Result<Vec<Stub>, Failure> {
-    let (root, stubs, proc) = build_root(spec)?;
+    tasks::limit_users(spec).map_err(|error| Failure::new("limit", "the tasks of the RUN", &error))?;
+    let (root, stubs, proc) = build_root(spec, &handover)?;
     move_into(&root, spec.protections).map_err(|error| Failure::new("change the root to", "/", &error))?;
     drop(root);
     set_surroundings(spec)?;
@@ -97,12 +98,16 @@ fn prepare(
 }
 
 /// Everything mounted, seen from the old root.
-fn build_root(spec: &RunSpec) -> Result<(OwnedFd, Vec<Stub>, Proc), Failure> {
+fn build_root(spec: &RunSpec, stub: &UnixStream) -> Result<(OwnedFd, Vec<Stub>, Proc), Failure> {
     mounts::make_private().map_err(|error| Failure::new("make private", "/", &error))?;
     let bench = Bench::mount_root(&spec.root, spec.protections)?;
     let mut rooted = Rooted::open(&bench.place)
         .map_err(|error| Failure::new("open the root", &bench.place, &error))?
         .under(spec.protections);
+    if spec.root.linked().is_some() {
+        let shown = linked::show(rooted.root(), stub);
+        shown.map_err(|error| Failure::new("follow the linked files in", &bench.place, &error))?;
+    }
     let proc = devices::mount_all(&mut rooted, &spec.scripts)?;
     for (target, fd) in bench.etc(spec)? {
         bind_file(&mut rooted, Path::new(target), &fd)
@@ -196,7 +201,7 @@ impl RootSource {
                 let fd = open_path(path).map_err(|error| Failure::new("open the root", path, &error))?;
                 Ok(Self::Plain(fd))
             }
-            Root::Overlay { lowers, upper, work } => {
+            Root::Overlay { lowers, upper, work, .. } => {
                 let stack = overlay::Stack::open(lowers, upper, work)
                     .map_err(|error| Failure::new("open the layers below", upper, &error))?;
                 let count = stack.lowers();

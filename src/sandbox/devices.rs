@@ -22,6 +22,7 @@ use super::protections::Protection;
 use super::supervisor;
 use super::sys::{self, Side};
 use super::target::{Rooted, Want, file_type};
+use super::tasks;
 
 /// What Docker hides: it tells of the host, or is dangerous.
 const MASKED: [&str; 12] = [
@@ -55,8 +56,15 @@ const LINKS: [(&str, &str); 6] = [
 /// Mounts all three, with `scripts` below /dev/pipes.
 pub(super) fn mount_all(rooted: &mut Rooted, scripts: &[(String, Vec<u8>)]) -> Result<Proc, Failure> {
     let proc = mount_proc(rooted).map_err(|error| Failure::new("mount", "/proc", &error))?;
+    if proc == Proc::Mounted {
+        tasks::limit_numbers(rooted)
+            .map_err(|error| Failure::new("limit the processes by", "/proc", &error))?;
+    }
     mount_sys(rooted).map_err(|error| Failure::new("mount", "/sys", &error))?;
     hide(rooted)?;
+    if proc == Proc::Mounted {
+        freeze_shared(rooted).map_err(|error| Failure::new("make read-only", "/proc", &error))?;
+    }
     let dev = mount_dev(rooted).map_err(|error| Failure::new("mount", "/dev", &error))?;
     write_scripts(&dev, scripts).map_err(|error| Failure::new("write scripts to", "/dev/pipes", &error))?;
     Ok(proc)
@@ -117,8 +125,40 @@ fn hide(rooted: &mut Rooted) -> Result<(), Failure> {
     for path in MASKED {
         mask(rooted, path).map_err(|error| Failure::new("mask", path, &error))?;
     }
+    mask_temperatures(rooted).map_err(|error| Failure::new("mask parts of", "/sys", &error))?;
     for path in READ_ONLY {
         freeze(rooted, path).map_err(|error| Failure::new("make read-only", path, &error))?;
+    }
+    Ok(())
+}
+
+/// Temperatures of each processor, which tell what others compute (Docker 28).
+fn mask_temperatures(rooted: &mut Rooted) -> io::Result<()> {
+    const ALL: &str = "/sys/devices/system/cpu";
+    let Some(all) = rooted.find(ALL)? else { return Ok(()) };
+    for entry in fs::read_dir(link(&all))? {
+        let name = entry?.file_name();
+        let Some(name) = name.to_str().filter(|name| name.starts_with("cpu")) else { continue };
+        mask(rooted, &format!("{ALL}/{name}/thermal_throttle"))?;
+    }
+    Ok(())
+}
+
+/// What /proc has beside processes is the same in every /proc of the machine, so
+/// that its root, which a RUN of it is here, could change modes for everybody.
+fn freeze_shared(rooted: &mut Rooted) -> io::Result<()> {
+    if !rooted.protections.keep(Protection::Masks) || !tasks::is_machines_root()? {
+        return Ok(());
+    }
+    let Some(proc) = rooted.find("/proc")? else { return Ok(()) };
+    for entry in fs::read_dir(link(&proc))? {
+        let entry = entry?;
+        let path = format!("/proc/{}", entry.file_name().to_string_lossy());
+        let is_process = path.ends_with(|letter: char| letter.is_ascii_digit());
+        let is_done = MASKED.contains(&path.as_str()) || READ_ONLY.contains(&path.as_str());
+        if !is_process && !is_done && !entry.file_type()?.is_symlink() {
+            freeze(rooted, &path)?;
+        }
     }
     Ok(())
 }

@@ -30,13 +30,14 @@ const SUCCEED: [i64; 6] = [
 ];
 
 /// What of Docker's refusals counts without capabilities.
-const REFUSE: [i64; 24] = [
+const REFUSE: [i64; 25] = [
     libc::SYS_add_key,
     libc::SYS_keyctl,
     libc::SYS_request_key,
     libc::SYS_bpf,
     libc::SYS_perf_event_open,
     libc::SYS_userfaultfd,
+    libc::SYS_fanotify_init,
     libc::SYS_kexec_load,
     libc::SYS_kexec_file_load,
     libc::SYS_open_by_handle_at,
@@ -60,6 +61,10 @@ const REFUSE: [i64; 24] = [
 /// ioctl(2) requests; libc has them in types that differ between C libraries.
 pub(super) const TIOCSTI: u64 = 0x5412;
 pub(super) const TIOCLINUX: u64 = 0x541c;
+
+/// What Docker lets personality(2) ask for: Linux, as a 32-bit machine, as 2.6,
+/// both, and which it is. Others make memory executable or its places known.
+pub(super) const PERSONALITIES: [u32; 5] = [0, 0x8, 0x2_0000, 0x2_0008, u32::MAX];
 
 /// Installs them on this thread, which needs CAP_SYS_ADMIN.
 pub(super) fn install() -> io::Result<()> {
@@ -87,6 +92,9 @@ fn programs() -> io::Result<[BpfProgram; 4]> {
     let families = [libc::AF_VSOCK, libc::AF_ALG]
         .map(|family| rule(0, SeccompCmpOp::MaskedEq(0xffff_ffff), u64::from(family.cast_unsigned())));
     refuse.insert(libc::SYS_socket, families.into_iter().collect::<io::Result<_>>()?);
+    let others = PERSONALITIES.map(|known| condition(0, SeccompCmpOp::Ne, known.into()));
+    let others = others.into_iter().collect::<io::Result<_>>()?;
+    refuse.insert(libc::SYS_personality, vec![SeccompRule::new(others).map_err(io::Error::other)?]);
     let absent = [(libc::SYS_clone3, Vec::new())].into();
     Ok([
         compile(succeed, 0)?,
@@ -100,6 +108,11 @@ fn rule(argument: u8, operator: SeccompCmpOp, value: u64) -> io::Result<SeccompR
     SeccompCondition::new(argument, SeccompCmpArgLen::Qword, operator, value)
         .and_then(|condition| SeccompRule::new(vec![condition]))
         .map_err(io::Error::other)
+}
+
+/// About the low half of an argument.
+fn condition(argument: u8, operator: SeccompCmpOp, value: u64) -> io::Result<SeccompCondition> {
+    SeccompCondition::new(argument, SeccompCmpArgLen::Dword, operator, value).map_err(io::Error::other)
 }
 
 fn compile(rules: BTreeMap<i64, Vec<SeccompRule>>, errno: i32) -> io::Result<BpfProgram> {

@@ -8,7 +8,7 @@
 use nix::libc;
 use seccompiler::sock_filter;
 
-use super::filter::{TIOCLINUX, TIOCSTI};
+use super::filter::{PERSONALITIES, TIOCLINUX, TIOCSTI};
 use super::instructions::*;
 
 /// Numbers on one 32-bit architecture.
@@ -25,13 +25,13 @@ struct Calls {
 /// i386, from arch/x86/entry/syscalls/syscall_32.tbl: add_key, request_key,
 /// keyctl, bpf, perf_event_open, userfaultfd, kexec_load, open_by_handle_at,
 /// init_module, finit_module, delete_module, acct, quotactl, swapon, swapoff,
-/// reboot, setns, lookup_dcookie, vhangup, io_uring (three), syslog.
+/// reboot, setns, lookup_dcookie, vhangup, io_uring (three), syslog, fanotify_init.
 #[cfg(target_arch = "x86_64")]
 const FOREIGN: Calls = Calls {
     architecture: 0x4000_0003,
     refused: &[
         286, 287, 288, 357, 336, 374, 283, 342, 128, 350, 129, 51, 131, 87, 115, 88, 346, 253, 111, 425, 426,
-        427, 103,
+        427, 103, 338,
     ],
     clone: 120,
     unshare: 310,
@@ -46,13 +46,16 @@ const FOREIGN: Calls = Calls {
     architecture: 0x4000_0028,
     refused: &[
         309, 310, 311, 386, 364, 388, 347, 371, 128, 379, 129, 51, 131, 87, 115, 88, 375, 249, 111, 425, 426,
-        427, 103, 401,
+        427, 103, 367, 401,
     ],
     clone: 120,
     unshare: 337,
     ioctl: 54,
     socket: 281,
 };
+
+/// personality(2), on x86 as on ARM.
+const PERSONALITY: u32 = 136;
 
 /// clone3(2) has one number everywhere.
 const CLONE3: u32 = 435;
@@ -105,6 +108,10 @@ pub(super) fn program() -> Vec<sock_filter> {
             allow.clone(),
         ]);
     }
+    let known = u8::try_from(PERSONALITIES.len()).expect("a few");
+    program.extend([step(EQUAL, 0, known + 2, PERSONALITY), step(LOAD, 0, 0, ARGUMENTS)]);
+    program.extend((0..known).zip(PERSONALITIES).map(|(at, value)| step(EQUAL, known - at, 0, value)));
+    program.push(refuse());
     program.push(allow);
     program
 }

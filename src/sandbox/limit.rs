@@ -74,6 +74,11 @@ impl Ulimit {
         Ok(setrlimit(self.resource, self.soft, self.hard)?)
     }
 
+    /// Whether it limits this resource.
+    pub(super) fn is_of(&self, resource: Resource) -> bool {
+        self.resource == resource
+    }
+
     /// The highest value that a process without CAP_SYS_RESOURCE may ask for here.
     pub(super) fn highest(&self) -> String {
         match getrlimit(self.resource) {

@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::Error;
+use super::linked::Linked;
 use super::protections::Protections;
 use super::spec::{Exit, MountSpec, Root, RunSpec};
 use super::target::Stub;
@@ -219,7 +220,7 @@ pub(super) struct Order {
 
 #[derive(Serialize, Deserialize)]
 enum WireRoot {
-    Overlay { lowers: Vec<Bytes>, upper: Bytes, work: Bytes },
+    Overlay { lowers: Vec<Bytes>, upper: Bytes, work: Bytes, names: Vec<Bytes>, notes: Bytes },
     Plain(Bytes),
 }
 
@@ -260,10 +261,14 @@ impl Order {
         RunSpec {
             root: match self.root {
                 WireRoot::Plain(path) => Root::Plain(path.into()),
-                WireRoot::Overlay { lowers, upper, work } => Root::Overlay {
+                WireRoot::Overlay { lowers, upper, work, names, notes } => Root::Overlay {
                     lowers: lowers.into_iter().map(PathBuf::from).collect(),
                     upper: upper.into(),
                     work: work.into(),
+                    linked: Linked {
+                        names: names.into_iter().map(PathBuf::from).collect(),
+                        notes: notes.into(),
+                    },
                 },
             },
             argv: self.argv.into_iter().map(OsString::from).collect(),
@@ -289,10 +294,12 @@ impl Order {
 fn wire_root(root: &Root) -> WireRoot {
     match root {
         Root::Plain(path) => WireRoot::Plain(path.into()),
-        Root::Overlay { lowers, upper, work } => WireRoot::Overlay {
+        Root::Overlay { lowers, upper, work, linked } => WireRoot::Overlay {
             lowers: lowers.iter().map(Bytes::from).collect(),
             upper: upper.into(),
             work: work.into(),
+            names: linked.names.iter().map(Bytes::from).collect(),
+            notes: (&linked.notes).into(),
         },
     }
 }
@@ -341,7 +348,12 @@ mod tests {
     fn carries_a_spec_whole() {
         let odd = OsString::from_vec(vec![b'a', 0xff, 0xc3]);
         let spec = RunSpec {
-            root: Root::Overlay { lowers: vec!["/l".into()], upper: (&odd).into(), work: "/w".into() },
+            root: Root::Overlay {
+                lowers: vec!["/l".into()],
+                upper: (&odd).into(),
+                work: "/w".into(),
+                linked: Linked { names: vec![(&odd).into()], notes: "/n".into() },
+            },
             argv: vec![odd.clone()],
             env: vec![("A".into(), odd.clone())],
             cwd: "/".into(),

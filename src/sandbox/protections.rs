@@ -48,6 +48,8 @@ pub enum Protection {
     ServedProc,
     /// mknod(2) is answered with a placeholder.
     ServedNodes,
+    /// Extended attributes are set by the supervisor, which writes no record for a RUN.
+    Attributes,
     /// chroot(2) to anywhere but here is refused.
     OneRoot,
     /// Calls that name a process name one of the RUN.
@@ -58,6 +60,8 @@ pub enum Protection {
     KillAll,
     /// Too many processes end a RUN.
     ProcessLimit,
+    /// The kernel gives a RUN so many tasks, where it can be told.
+    TaskLimit,
 }
 
 /// Under which protections a RUN is: all of them.

@@ -10,6 +10,8 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use nix::libc;
 use rustix::fs::OFlags;
 
+use super::instructions::OWN;
+
 /// The file rights of Landlock by the ABI that brought them, as in
 /// `linux/landlock.h`: ABI 1 has the first 13, 2 REFER, 3 TRUNCATE, 5 IOCTL_DEV.
 const FILE_RIGHTS: [(u32, u64); 4] = [(1, 0x1fff), (2, 1 << 13), (3, 1 << 14), (5, 1 << 15)];
@@ -134,7 +136,7 @@ pub(super) fn next_notification(listener: BorrowedFd<'_>) -> io::Result<Notifica
         id: notice.id,
         thread: notice.pid.cast_signed(),
         call: notice.data.nr.into(),
-        foreign: notice.data.arch != super::instructions::OWN,
+        foreign: notice.data.arch != OWN,
         arguments: notice.data.args,
     })
 }

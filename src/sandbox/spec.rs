@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use super::limit::Ulimit;
+use super::linked::Linked;
 use super::protections::Protections;
 use crate::metadata::Key;
 use crate::secret::Secret;
@@ -59,9 +60,21 @@ pub enum Root {
         upper: PathBuf,
         /// An empty directory beside `upper`.
         work: PathBuf,
+        /// Names in `lowers` that are to be followed.
+        linked: Linked,
     },
     /// A directory that is written in place.
     Plain(PathBuf),
+}
+
+impl Root {
+    /// The names to follow, where there are any.
+    pub(super) fn linked(&self) -> Option<&Linked> {
+        match self {
+            Self::Overlay { linked, .. } if !linked.names.is_empty() => Some(linked),
+            _ => None,
+        }
+    }
 }
 
 /// Something mounted for the RUN. Targets are paths inside the root; symbolic

@@ -19,6 +19,7 @@ use nix::unistd::{self, Pid};
 
 use super::child::become_program;
 use super::chroot::Limits;
+use super::linked::Followed;
 use super::message::{Failure, FailureKind, Message, Order, receive, send};
 use super::probe::RUN_NAMESPACES;
 use super::protections::{Protection, Protections};
@@ -87,9 +88,14 @@ fn carry_namespaces(channel: &mut UnixStream, one_id: bool) -> Result<Exit, Fail
         Side::Parent(child) => child,
     };
     drop((lifeline, theirs));
+    let followed = Followed::open(spec.root.linked(), &ours)
+        .map_err(|error| Failure::new("follow", "the linked files of the layers below", &error));
+    // It may be dead already when it is killed; alive it would be waited for.
+    if followed.is_err() {
+        let _ = kill(child, Signal::SIGKILL);
+    }
     let supervisor = supervise(&spec, &ours, one_id);
     if supervisor.is_err() {
-        // It may be dead already.
         let _ = kill(child, Signal::SIGKILL);
     }
     let limits = Limits::of_processes(spec.protections);
@@ -106,6 +112,9 @@ fn carry_namespaces(channel: &mut UnixStream, one_id: bool) -> Result<Exit, Fail
     supervisor?;
     if let Some(passed) = watch.passed() {
         return Err(passed);
+    }
+    if let Some(followed) = followed? {
+        followed.note().map_err(|error| Failure::new("save", "the linked files of the RUN", &error))?;
     }
     ended(status)
 }

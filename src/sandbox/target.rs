@@ -63,6 +63,11 @@ impl Rooted {
         Self { protections, ..self }
     }
 
+    /// The root itself.
+    pub(super) fn root(&self) -> BorrowedFd<'_> {
+        self.root.as_fd()
+    }
+
     /// The root itself, and what was made in it.
     pub(super) fn into_stubs(self) -> (OwnedFd, Vec<Stub>) {
         (self.root, self.stubs)

@@ -10,7 +10,7 @@ use std::process::{Command, ExitCode, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use coracle::metadata::Key;
-use coracle::sandbox::{self, Entered, Protections, Root, RunSpec, Sandbox, Storage, Wish};
+use coracle::sandbox::{self, Entered, Linked, Protections, Root, RunSpec, Sandbox, Storage, Wish};
 use serde::{Deserialize, Serialize};
 
 use crate::attacks;
@@ -98,6 +98,9 @@ pub fn judge_all(rung: &str, state: &Path, rest: &[&str]) -> ExitCode {
             continue;
         }
         let control = attempt.control(rung);
+        if crate::kernel() < attempt.since {
+            continue;
+        }
         if matches!(control, Control::Untried) || (attempt.heavy && !controls) {
             continue;
         }
@@ -207,7 +210,7 @@ impl Bench {
         }
         fs::create_dir(&upper)?;
         fs::create_dir(&work)?;
-        Ok((Root::Overlay { lowers: vec![lower.clone()], upper, work }, lower))
+        Ok((Root::Overlay { lowers: vec![lower.clone()], upper, work, linked: Linked::default() }, lower))
     }
 
     fn spec(&self, attempt: &Attempt, root: Root, protections: Protections) -> io::Result<RunSpec> {

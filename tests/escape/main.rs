@@ -85,6 +85,10 @@ fn try_all(arguments: &Arguments) -> ExitCode {
             if matches!(control, Control::Untried) || (attempt.heavy && !place.controls) {
                 continue;
             }
+            if kernel() < attempt.since {
+                trials.push(place.too_old(attempt));
+                continue;
+            }
             trials.push(place.attempt(attempt));
             if place.controls {
                 let trial = place.control(attempt, control);
@@ -140,6 +144,13 @@ impl Place {
         })
     }
 
+    fn too_old(&self, attempt: &Attempt) -> Trial {
+        let (major, minor) = attempt.since;
+        let reason = format!("the kernel has nothing against it before Linux {major}.{minor}");
+        let name = format!("{}::{}", self.name, attempt.name);
+        Trial::ignorable_test(name, move || Ok(Completion::ignored_with(reason)))
+    }
+
     fn control(&self, attempt: &Attempt, control: Control) -> Trial {
         let verdict = self.verdict(attempt, true);
         Trial::ignorable_test(format!("{}::{}::control", self.name, attempt.name), move || {
@@ -154,6 +165,13 @@ impl Place {
             }
         })
     }
+}
+
+/// Its version.
+pub fn kernel() -> (u32, u32) {
+    let release = nix::sys::utsname::uname().unwrap().release().to_string_lossy().into_owned();
+    let mut numbers = release.split(|letter: char| !letter.is_ascii_digit()).flat_map(str::parse);
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }
 
 fn places(filter: &str) -> Vec<Place> {

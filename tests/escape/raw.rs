@@ -28,8 +28,10 @@ pub fn at<T: ?Sized>(value: &T) -> usize {
 
 /// A system call of 32-bit programs, which every 64-bit program can make.
 #[cfg(target_arch = "x86_64")]
-pub fn call_32(number: u32, arguments: [u32; 3]) -> io::Result<u32> {
-    let [first, second, third] = arguments;
+pub fn call_32<const COUNT: usize>(number: u32, arguments: [u32; COUNT]) -> io::Result<u32> {
+    let mut all = [0; 5];
+    all[..COUNT].copy_from_slice(&arguments);
+    let [first, second, third, fourth, fifth] = all;
     let mut result = number;
     // SAFETY: as for `call`. rbx belongs to the compiler, so it is swapped in and
     // back; the kernel may clear r8 to r11 here.
@@ -42,8 +44,8 @@ pub fn call_32(number: u32, arguments: [u32; 3]) -> io::Result<u32> {
             inout("eax") result,
             in("ecx") second,
             in("edx") third,
-            in("esi") 0,
-            in("edi") 0,
+            in("esi") fourth,
+            in("edi") fifth,
             lateout("r8") _,
             lateout("r9") _,
             lateout("r10") _,
@@ -58,7 +60,8 @@ pub fn call_32(number: u32, arguments: [u32; 3]) -> io::Result<u32> {
 
 /// Text where 32-bit calls can reach it.
 #[cfg(target_arch = "x86_64")]
-pub fn low_text(text: &str) -> io::Result<u32> {
+pub fn low_text(text: impl AsRef<[u8]>) -> io::Result<u32> {
+    let text = text.as_ref();
     let (protection, flags) =
         (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_32BIT);
     let place = call(libc::SYS_mmap, &[0, 4096, protection as usize, flags as usize, usize::MAX, 0])?;

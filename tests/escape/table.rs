@@ -6,7 +6,7 @@ use std::io;
 
 use coracle::sandbox::{Protection as P, RunSpec, Rung};
 
-use crate::attacks::{self, Done, files, kernel, mounts, processes};
+use crate::attacks::{self, Done, files, kernel, mounts, processes, records};
 use crate::builder::Scene;
 use crate::world::{Target, World};
 
@@ -41,6 +41,8 @@ pub struct Attempt {
     pub passive: bool,
     /// Made once, on this machine: it is hard on everybody else there.
     pub heavy: bool,
+    /// The kernel that has the protection.
+    pub since: (u32, u32),
     /// How long to wait for what it left, in milliseconds.
     pub patience: u64,
 }
@@ -80,6 +82,10 @@ impl Attempt {
         Self { user, ..self }
     }
 
+    const fn since(self, major: u32, minor: u32) -> Self {
+        Self { since: (major, minor), ..self }
+    }
+
     const fn patient(self, patience: u64) -> Self {
         Self { patience, ..self }
     }
@@ -106,6 +112,7 @@ const fn attempt(
         user: 0,
         passive: false,
         heavy: false,
+        since: (0, 0),
         patience: 0,
     }
 }
@@ -135,6 +142,9 @@ const TARGETS: Control = Without(&[P::Targets]);
 const NEW_ROOT: Control = Without(&[P::NewRoot]);
 const DESCRIPTORS: Control = Without(&[P::Descriptors]);
 
+const TASKS: Control = Without(&[P::TaskLimit]);
+const RECORDS: Control = Without(&[P::Attributes]);
+
 const CHROOTED: Control = Refused("the kernel makes no user namespace in a chroot");
 const FOREIGN_MOUNTS: Control =
     Refused("the builder's mount namespace belongs to the initial user namespace");
@@ -142,6 +152,14 @@ const INITIAL: Control = Refused("needs a right in the initial user namespace, o
 const SERVED_FILES: Control = Refused("/proc is served there, and no socket of it");
 const OWN_MOUNT: Control = Refused("what is covered there is seen by this RUN alone, or put back");
 const NOT_OWNED: Control = Refused("the network belongs to another user namespace: no right over it exists");
+
+const ONE_ID: Control =
+    Refused("the kernel takes every process for root there: a user of a RUN is no border");
+const CONSOLES: Control = Refused("it means something on consoles alone");
+const LENT: Control = Refused("the supervisor lends names of the tree alone");
+const NO_PROC: Control = Refused("there is no /proc whose files could be changed");
+const SOME_KERNELS: Control = Refused("not every kernel has it");
+const OWN_WAY: Control = Refused("the kernel looks for an interpreter in the tree");
 
 /// All of them.
 pub const ATTEMPTS: &[Attempt] = &[
@@ -167,6 +185,13 @@ pub const ATTEMPTS: &[Attempt] = &[
         NEW_ROOT,
         Without(&[P::OneRoot, P::Capabilities]),
     ),
+    attempt(
+        "second_root_watch",
+        files::second_root_watch,
+        NEW_ROOT,
+        NEW_ROOT,
+        Without(&[P::OneRoot, P::Capabilities]),
+    ),
     attempt("inherited_descriptors", files::inherited_descriptors, DESCRIPTORS, DESCRIPTORS, DESCRIPTORS),
     attempt("open_by_handle", files::open_by_handle, INITIAL, PRIVILEGED, MOUNTING_AND_SECCOMP),
     // Through /proc.
@@ -186,6 +211,8 @@ pub const ATTEMPTS: &[Attempt] = &[
     attempt("climb_and_chmod", files::climb_and_chmod, Untried, Untried, SERVED),
     attempt("climb_and_touch", files::climb_and_touch, Untried, Untried, SERVED),
     attempt("climb_and_connect", files::climb_and_connect, Untried, Untried, SERVED),
+    attempt("watch_outside", files::watch_outside, READING, READING, LENT),
+    attempt("interpreter_outside", files::interpreter_outside, READING, READING, OWN_WAY).passive(),
     attempt("racing_path", files::racing_path, Untried, Untried, SERVED),
     attempt("racing_rename", files::racing_rename, READING, READING, SERVED),
     attempt("endless_paths", kernel::endless_paths, READING, READING, SERVED),
@@ -199,6 +226,16 @@ pub const ATTEMPTS: &[Attempt] = &[
     attempt("end_by_pidfd", processes::end_by_pidfd, SIGNALS, SIGNALS, SCOPES).patient(50),
     attempt("end_as_owner", processes::end_as_owner, SIGNALS, SIGNALS, SCOPES).patient(50),
     attempt("storm_of_signals", processes::storm_of_signals, SIGNALS, SIGNALS, SCOPES).patient(50),
+    attempt("signal_everybody", processes::signal_everybody, SIGNALS, SIGNALS, SCOPES).patient(50),
+    attempt("signal_the_group", processes::signal_the_group, SIGNALS, SIGNALS, SCOPES).patient(50),
+    attempt(
+        "compare_with_the_builder",
+        processes::compare_with_the_builder,
+        READING,
+        READING,
+        READING_IN_CHROOT,
+    ),
+    attempt("reschedule_others", processes::reschedule_others, SLOWING, SLOWING, SLOWING_IN_CHROOT),
     attempt("limit_others", processes::limit_others, PROCESSES, PROCESSES, NEIGHBOURS),
     attempt("slow_others_down", processes::slow_others_down, SLOWING, SLOWING, SLOWING_IN_CHROOT),
     #[cfg(target_arch = "x86_64")]
@@ -222,12 +259,12 @@ pub const ATTEMPTS: &[Attempt] = &[
         "fork_bomb",
         processes::fork_bomb,
         Without(&[P::ProcessLimit]),
-        Untried,
+        Without(&[P::ProcessLimit]),
         Without(&[P::ProcessLimit]),
     )
     .passive()
-    .heavy()
-    .on_single(Untried),
+    .heavy(),
+    attempt("thread_bomb", processes::thread_bomb, TASKS, TASKS, Untried).heavy().since(6, 14),
     // The kernel.
     attempt("unshare_users", kernel::unshare_users, SECCOMP, SECCOMP, CHROOTED),
     attempt("clone_users", kernel::clone_users, SECCOMP, SECCOMP, CHROOTED),
@@ -238,6 +275,16 @@ pub const ATTEMPTS: &[Attempt] = &[
     attempt("request_key", kernel::request_key, SECCOMP, SECCOMP, SECCOMP),
     #[cfg(target_arch = "x86_64")]
     attempt("request_key_32", kernel::request_key_32, SECCOMP, SECCOMP, SECCOMP),
+    attempt("leave_a_key", kernel::leave_a_key, SECCOMP, SECCOMP, SECCOMP),
+    attempt("change_personality", kernel::change_personality, SECCOMP, SECCOMP, SECCOMP),
+    attempt("change_personality_high", kernel::change_personality_high, SECCOMP, SECCOMP, SECCOMP),
+    #[cfg(target_arch = "x86_64")]
+    attempt("change_personality_32", kernel::change_personality_32, SECCOMP, SECCOMP, SECCOMP),
+    attempt("watch_everything", kernel::watch_everything, SECCOMP, SECCOMP, SECCOMP),
+    #[cfg(target_arch = "x86_64")]
+    attempt("watch_everything_32", kernel::watch_everything_32, SECCOMP, SECCOMP, SECCOMP),
+    #[cfg(target_arch = "x86_64")]
+    attempt("ports", kernel::ports, SOME_KERNELS, SOME_KERNELS, SOME_KERNELS),
     attempt("io_uring", kernel::io_uring, SECCOMP, SECCOMP, SECCOMP),
     #[cfg(target_arch = "x86_64")]
     attempt("io_uring_32", kernel::io_uring_32, SECCOMP, SECCOMP, SECCOMP),
@@ -254,11 +301,15 @@ pub const ATTEMPTS: &[Attempt] = &[
     attempt("loopback", kernel::loopback, Without(&[P::Network]), Without(&[P::Network]), Untried)
         .arranged(mounts::without_a_network),
     attempt("type_into_a_terminal", kernel::type_into_a_terminal, SECCOMP, SECCOMP, PRIVILEGED),
+    attempt("paste_into_a_terminal", kernel::paste_into_a_terminal, CONSOLES, CONSOLES, CONSOLES),
     attempt("type_into_a_terminal_high", kernel::type_into_a_terminal_high, SECCOMP, SECCOMP, PRIVILEGED),
     #[cfg(target_arch = "x86_64")]
     attempt("type_into_a_terminal_32", kernel::type_into_a_terminal_32, SECCOMP, SECCOMP, PRIVILEGED),
     attempt("mount_something", kernel::mount_something, MOUNTING, MOUNTING, MOUNTING_IN_CHROOT),
     attempt("bind_something", kernel::bind_something, MOUNTING, MOUNTING, MOUNTING_IN_CHROOT),
+    attempt("mount_by_descriptors", kernel::mount_by_descriptors, MOUNTING, MOUNTING, MOUNTING_IN_CHROOT),
+    attempt("mount_as_another_root", kernel::mount_as_another_root, SECCOMP, SECCOMP, CHROOTED),
+    attempt("clone_the_rest", kernel::clone_the_rest, MOUNTING, MOUNTING, MOUNTING),
     attempt("unmount_a_mask", kernel::unmount_a_mask, MOUNTING, MOUNTING, Untried),
     attempt("remount_writable", kernel::remount_writable, MOUNTING, MOUNTING, Untried),
     attempt("open_a_tree", kernel::open_a_tree, MOUNTING, MOUNTING, MOUNTING_IN_CHROOT),
@@ -288,8 +339,30 @@ pub const ATTEMPTS: &[Attempt] = &[
         Untried,
     ),
     attempt("setting", files::setting, MASKS, MASKS, SERVED),
+    attempt("change_what_is_shared", files::change_what_is_shared, MASKS, MASKS, NO_PROC)
+        .also(mounts::changed_for_everybody),
+    attempt("kernel_helpers", files::kernel_helpers, MASKS, MASKS, SERVED),
+    attempt("magic_key", files::magic_key, SOME_KERNELS, SOME_KERNELS, SOME_KERNELS),
+    attempt("kernel_memory", files::kernel_memory, SOME_KERNELS, SOME_KERNELS, SOME_KERNELS),
     attempt("sys_setting", files::sys_setting, MASKS, MASKS, Untried),
     attempt("control_group", files::control_group, MASKS, MASKS, Untried),
+    // What the image will say.
+    attempt("copy_records", records::copy_records, RECORDS, RECORDS, RECORDS)
+        .on_single(ONE_ID)
+        .by(1000)
+        .arranged(records::in_the_image)
+        .also(records::forged),
+    attempt("race_a_record", records::race_a_record, RECORDS, RECORDS, RECORDS)
+        .on_single(ONE_ID)
+        .by(1000)
+        .arranged(records::in_the_image)
+        .also(records::forged),
+    #[cfg(target_arch = "x86_64")]
+    attempt("copy_records_32", records::copy_records_32, RECORDS, RECORDS, RECORDS)
+        .on_single(Untried)
+        .by(1000)
+        .arranged(records::in_the_image)
+        .also(records::forged),
     // Rights by executing.
     attempt(
         "change_the_carrier",

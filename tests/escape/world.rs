@@ -25,7 +25,13 @@ pub const GOT_IN: &str = "GOT IN";
 /// Makes this program somebody who does nothing.
 pub const VICTIM: &str = "--victim";
 
+/// Ignored by all who do not ask for it, so that even a control does no harm; the
+/// victim holds it back, so that it shows.
+pub const HARMLESS: nix::sys::signal::Signal = nix::sys::signal::Signal::SIGURG;
+
 pub fn be_a_victim() -> ExitCode {
+    let held = nix::sys::signal::SigSet::from(HARMLESS);
+    held.thread_block().unwrap();
     std::thread::sleep(Duration::from_secs(600));
     ExitCode::SUCCESS
 }
@@ -37,9 +43,13 @@ pub struct Target {
     pub nonce_name: String,
     pub builder: i32,
     pub victim: i32,
+    /// The process group of both.
+    pub group: i32,
     pub directory: PathBuf,
     pub descriptor: i32,
     pub secret: PathBuf,
+    /// This program, where it lies outside.
+    pub program: PathBuf,
     pub canary: PathBuf,
     pub socket: PathBuf,
     pub abstract_socket: String,
@@ -66,6 +76,8 @@ pub struct World {
 /// What must be the same afterwards.
 pub const SETTING: &str = "/proc/sys/kernel/core_pipe_limit";
 pub const SYS_SETTING: &str = "/sys/kernel/mm/ksm/sleep_millisecs";
+/// The same in every /proc, with mode 0444.
+pub const SHARED: [&str; 3] = ["/proc/cpuinfo", "/proc/version", "/proc/tty/drivers"];
 /// With the modes they have.
 const NODES: [(&str, u32); 2] = [("/dev/full", 0o666), ("/dev/null", 0o666)];
 /// Where a control group of the attempt's name would show.
@@ -98,6 +110,8 @@ impl World {
             nonce_name: abstract_socket.clone(),
             builder: std::process::id().cast_signed(),
             victim: 0,
+            group: nix::unistd::getpgrp().as_raw(),
+            program: std::env::current_exe()?,
             descriptor: leak.as_raw_fd(),
             directory,
             handle: handle(&secret).unwrap_or_default(),
@@ -126,9 +140,26 @@ impl World {
             .spawn()?;
         self.target.victim = victim.id().cast_signed();
         self.victim = Some(victim);
+        self.wait_for_the_victim();
         fs::set_permissions(&self.target.canary, fs::Permissions::from_mode(0o644))?;
         self.calls.store(0, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Until it holds its signals back.
+    fn wait_for_the_victim(&self) {
+        let held = || {
+            let path = format!("/proc/{}/status", self.target.victim);
+            let status = fs::read_to_string(path).unwrap_or_default();
+            let mask = status.lines().find_map(|line| line.strip_prefix("SigBlk:")).map(str::trim);
+            mask.and_then(|mask| u64::from_str_radix(mask, 16).ok()).unwrap_or(0)
+        };
+        for _ in 0..1000 {
+            if held() & 1 << (HARMLESS as u64 - 1) != 0 {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// How everything is when the RUN starts.
@@ -191,7 +222,9 @@ impl World {
         note("mounts", mounts.lines().filter(|line| line.contains(&*ours)).collect());
         let victim = self.target.victim;
         note("limits", fs::read_to_string(format!("/proc/{victim}/limits")).unwrap_or_default());
-        note("priority", priority(victim));
+        note("priority", field_of(victim, 16));
+        note("scheduler", field_of(victim, 38));
+        note("signals", pending(victim));
         found
     }
 
@@ -234,6 +267,10 @@ impl World {
             if fs::metadata(path).is_ok_and(|found| found.mode() & 0o7777 != mode.mode()) {
                 let _ = fs::set_permissions(path, mode);
             }
+        }
+        for path in SHARED {
+            // Whatever this /proc shows of it: it may be older than the change.
+            let _ = fs::set_permissions(path, fs::Permissions::from_mode(0o444));
         }
         for path in GROUPS {
             let _ = fs::remove_dir(Path::new(path).join(&self.target.nonce_name));
@@ -279,11 +316,18 @@ fn facts(path: &Path) -> String {
     }
 }
 
-/// The nice value: the 19th field of proc_pid_stat(5).
-fn priority(pid: i32) -> String {
+/// A field of proc_pid_stat(5), counted from the state: 16 is the nice value, 38
+/// the scheduling policy.
+fn field_of(pid: i32, place: usize) -> String {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let rest = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
-    rest.split_whitespace().nth(16).unwrap_or_default().to_owned()
+    rest.split_whitespace().nth(place).unwrap_or_default().to_owned()
+}
+
+/// Signals that a process was sent and holds back.
+fn pending(pid: i32) -> String {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    status.lines().filter(|line| line.starts_with("SigPnd") || line.starts_with("ShdPnd")).collect()
 }
 
 fn listen(listener: UnixListener, nonce: &str, calls: &Arc<AtomicUsize>) {

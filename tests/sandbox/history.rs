@@ -4,8 +4,9 @@
 //! What it does depends on a seed and on the tree, so it is the same wherever
 //! the tree is. What two kinds of storage are known to answer differently
 //! (README, "Limits") it leaves out: writing to files that are setuid or have
-//! capabilities, rename(2) of directories of the base, and of a file of the base with several names:
-//! renaming one, touching it under two of them, and removing the touched one.
+//! capabilities, rename(2) of directories of the base, and of a file of the base
+//! with several names: changing it under two of them, and rename(2) of one of
+//! them onto another.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -15,7 +16,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt
 use std::path::{Path, PathBuf};
 
 use coracle::image::Digest;
-use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps, UTIME_OMIT, XattrFlags};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, RenameFlags, Timespec, Timestamps, UTIME_OMIT, XattrFlags};
 
 /// Where everything happens.
 const TOP: &str = "/w";
@@ -94,18 +95,24 @@ const NET_RAW: [u8; 20] = [1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
 struct History {
     random: u64,
     time: i64,
-    /// Files of the base with several names: path → its first name.
-    groups: BTreeMap<PathBuf, PathBuf>,
-    /// Their names as they were.
-    base: BTreeSet<PathBuf>,
-    /// Of those groups that were touched, the names that are one file with the
-    /// name that was.
-    touched: BTreeMap<PathBuf, BTreeSet<PathBuf>>,
+    /// Names of files of the base that have several.
+    members: BTreeMap<PathBuf, Member>,
+    /// Of those files that were changed: its first name → under which part.
+    changed: BTreeMap<PathBuf, PathBuf>,
     /// Files that were given further names, by all of them.
     linked: BTreeSet<PathBuf>,
     /// Directories that nothing of the base shows through.
     made: BTreeSet<PathBuf>,
     said: String,
+}
+
+/// A name of a file of the base that has several.
+#[derive(Clone)]
+struct Member {
+    /// What it was called in the base, the first of its names.
+    file: PathBuf,
+    /// The name of the base that it comes from: what overlayfs makes one file of.
+    part: PathBuf,
 }
 
 const DIRECTORIES: [&str; 6] = ["/w", "/w/d", "/w/d/e", "/w/x", "/w/x/y", "/w/m"];
@@ -125,18 +132,17 @@ impl History {
                 files.entry(stat.ino()).or_default().insert(path);
             }
         }
-        let mut groups = BTreeMap::new();
+        let mut members = BTreeMap::new();
         for names in files.into_values().filter(|names| names.len() > 1) {
             let first = names.first().cloned().unwrap_or_default();
-            groups.extend(names.into_iter().map(|name| (name, first.clone())));
+            let member = |name: PathBuf| (name.clone(), Member { file: first.clone(), part: name });
+            members.extend(names.into_iter().map(member));
         }
-        let base = groups.keys().cloned().collect();
         Ok(Self {
             random: seed,
             time: 0,
-            groups,
-            base,
-            touched: BTreeMap::new(),
+            members,
+            changed: BTreeMap::new(),
             linked: BTreeSet::new(),
             made: BTreeSet::new(),
             said: String::new(),
@@ -181,7 +187,7 @@ impl History {
 
     /// One thing. An error is as good as a success: it must be the same one.
     fn step(&mut self) -> io::Result<()> {
-        let operation = self.below(22);
+        let operation = self.below(23);
         let (path, other) = (self.target()?, self.path());
         let number = self.below(1000);
         self.said = format!("{operation} {} {} {number}", path.display(), other.display());
@@ -226,6 +232,7 @@ impl History {
                 fs::set_permissions(&path, PermissionsExt::from_mode(0o640))?;
                 self.set_times(&path)
             }
+            21 => self.exchange(&path, &other),
             _ => {
                 let directory = self.directory();
                 self.make_directory(&directory)
@@ -295,18 +302,17 @@ impl History {
         })
     }
 
-    /// Does something to an inode, unless it is one of the base with another
-    /// name that was touched before.
+    /// Changes a file, unless it is one of the base that was changed under
+    /// another name.
     fn touch(
         &mut self,
         path: &Path,
         work: impl FnOnce(&mut Self, &Path) -> io::Result<()>,
     ) -> io::Result<()> {
-        if let Some(group) = self.groups.get(path).cloned() {
-            let names = self.touched.entry(group).or_insert_with(|| BTreeSet::from([path.to_owned()]));
-            if !names.contains(path) {
-                return Ok(());
-            }
+        if let Some(Member { file, part }) = self.members.get(path).cloned()
+            && *self.changed.entry(file).or_insert_with(|| part.clone()) != part
+        {
+            return Ok(());
         }
         work(self, path)
     }
@@ -315,23 +321,16 @@ impl History {
         if !fs::symlink_metadata(from)?.is_file() {
             return Ok(());
         }
-        self.touch(from, |history, from| {
-            fs::hard_link(from, to)?;
-            history.linked.extend([from.to_owned(), to.to_owned()]);
-            if let Some(group) = history.groups.get(from).cloned() {
-                history.touched.entry(group.clone()).or_default().insert(to.to_owned());
-                history.groups.insert(to.to_owned(), group);
-            }
-            history.set_parent_time(to)
-        })
+        fs::hard_link(from, to)?;
+        self.linked.extend([from.to_owned(), to.to_owned()]);
+        if let Some(member) = self.members.get(from).cloned() {
+            self.members.insert(to.to_owned(), member);
+        }
+        self.set_parent_time(to)
     }
 
     fn rename_file(&mut self, from: &Path, to: &Path) -> io::Result<()> {
-        let is_left_out = self.groups.contains_key(from) || self.is_last_touched(to);
-        // Of two names of one file rename(2) does nothing, and on overlayfs may
-        // say ESTALE.
-        let may_be_same = self.linked.contains(from) && self.linked.contains(to);
-        if is_left_out || may_be_same || fs::symlink_metadata(from)?.is_dir() {
+        if fs::symlink_metadata(from)?.is_dir() || self.may_be_same(from, to) {
             return Ok(());
         }
         fs::rename(from, to)?;
@@ -339,8 +338,36 @@ impl History {
         if self.linked.remove(from) {
             self.linked.insert(to.to_owned());
         }
+        if let Some(member) = self.members.remove(from) {
+            self.members.insert(to.to_owned(), member);
+        }
         self.set_parent_time(from)?;
         self.set_parent_time(to)
+    }
+
+    /// Of two names of one file rename(2) does nothing, and on overlayfs may
+    /// say ESTALE, or remove one.
+    fn may_be_same(&self, one: &Path, other: &Path) -> bool {
+        let file = |path| self.members.get(path).map(|member| &member.file);
+        (self.linked.contains(one) && self.linked.contains(other))
+            || (file(one).is_some() && file(one) == file(other))
+    }
+
+    /// Two files, each with the other's name.
+    fn exchange(&mut self, one: &Path, other: &Path) -> io::Result<()> {
+        let is_directory = |path| Ok::<_, io::Error>(fs::symlink_metadata(path)?.is_dir());
+        if is_directory(one)? || is_directory(other)? || self.may_be_same(one, other) {
+            return Ok(());
+        }
+        rustix::fs::renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE)?;
+        let linked = [one, other].map(|path| self.linked.remove(path));
+        let members = [one, other].map(|path| self.members.remove(path));
+        let names = [other, one].map(Path::to_owned);
+        self.linked.extend(names.iter().zip(linked).filter(|(_, is)| *is).map(|(name, _)| name.clone()));
+        self.members
+            .extend(names.into_iter().zip(members).filter_map(|(name, member)| Some((name, member?))));
+        self.set_parent_time(one)?;
+        self.set_parent_time(other)
     }
 
     /// Only one that was made here: overlayfs moves no other.
@@ -360,10 +387,7 @@ impl History {
         };
         self.made = self.made.iter().map(moved).collect();
         self.linked = self.linked.iter().map(moved).collect();
-        self.groups = self.groups.iter().map(|(path, group)| (moved(path), group.clone())).collect();
-        for names in self.touched.values_mut() {
-            *names = names.iter().map(moved).collect();
-        }
+        self.members = self.members.iter().map(|(path, member)| (moved(path), member.clone())).collect();
         Ok(())
     }
 
@@ -375,9 +399,6 @@ impl History {
     }
 
     fn remove_file(&mut self, path: &Path) -> io::Result<()> {
-        if self.is_last_touched(path) {
-            return Ok(());
-        }
         fs::remove_file(path)?;
         self.gone(path);
         self.set_parent_time(path)
@@ -385,9 +406,6 @@ impl History {
 
     fn remove_directory(&mut self, path: &Path, number: usize) -> io::Result<()> {
         let path = if number.is_multiple_of(3) { self.directory() } else { path.to_owned() };
-        if self.is_last_touched(&path) {
-            return Ok(());
-        }
         match number % 2 {
             0 => fs::remove_dir(&path)?,
             _ if fs::symlink_metadata(&path)?.is_dir() => fs::remove_dir_all(&path)?,
@@ -400,9 +418,6 @@ impl History {
     /// A directory by a file, and the other way round.
     fn replace(&mut self, path: &Path, number: usize) -> io::Result<()> {
         let path = if number.is_multiple_of(2) { self.directory() } else { path.to_owned() };
-        if self.is_last_touched(&path) {
-            return Ok(());
-        }
         let is_directory = fs::symlink_metadata(&path)?.is_dir();
         match is_directory {
             true => fs::remove_dir_all(&path)?,
@@ -418,23 +433,11 @@ impl History {
         self.set_times(&path)
     }
 
-    /// Whether what was done to a file of the base would go with this name,
-    /// while its other names stay: on overlayfs nobody else knows of it.
-    fn is_last_touched(&self, path: &Path) -> bool {
-        self.touched.values().any(|names| {
-            let mut old = names.iter().filter(|name| self.base.contains(*name)).peekable();
-            old.peek().is_some() && old.all(|name| name.starts_with(path))
-        })
-    }
-
     /// Whatever had this name, and names below it, has it no longer.
     fn gone(&mut self, path: &Path) {
         self.made.retain(|made| !made.starts_with(path));
         self.linked.retain(|name| !name.starts_with(path));
-        self.groups.retain(|name, _| !name.starts_with(path));
-        for names in self.touched.values_mut() {
-            names.retain(|name| !name.starts_with(path));
-        }
+        self.members.retain(|name, _| !name.starts_with(path));
     }
 
     fn set_times(&self, path: &Path) -> io::Result<()> {
@@ -446,8 +449,13 @@ impl History {
         set_seconds(path, self.time)
     }
 
+    /// A parent that is a file may be one that was changed under another name.
     fn set_parent_time(&self, path: &Path) -> io::Result<()> {
-        self.set_time(path.parent().unwrap_or(Path::new(TOP)))
+        let parent = path.parent().unwrap_or(Path::new(TOP));
+        match fs::symlink_metadata(parent)?.is_dir() {
+            true => self.set_time(parent),
+            false => Ok(()),
+        }
     }
 }
 

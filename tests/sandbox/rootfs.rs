@@ -13,14 +13,15 @@ use coracle::layer::{
 };
 use coracle::metadata::Key;
 use coracle::rootfs::{LayerTree, Rootfs};
-use coracle::sandbox::{MountSpec, RunSpec, Storage};
+use coracle::sandbox::{MountSpec, Root, RunSpec, Storage};
 
-use super::{Bench, expected, spec};
+use super::bench::{Bench, spec};
+use super::expected;
 
 const PACK: PackOptions = PackOptions { compression: Compression::None, clamp: None, threads: 1 };
 
 /// One kind of storage, with the layers it has so far.
-struct Line<'a> {
+pub(crate) struct Line<'a> {
     bench: &'a Bench,
     storage: Storage,
     key: Key,
@@ -70,7 +71,7 @@ impl<'a> Line<'a> {
     }
 
     /// With busybox as the first layer, and a few files as the second.
-    fn new(bench: &'a Bench, storage: Storage) -> Self {
+    pub(crate) fn new(bench: &'a Bench, storage: Storage) -> Self {
         let mut line = Self::empty(bench, storage);
         let busybox = fs::read(bench.busybox.as_ref().unwrap()).unwrap();
         line.add_layer(vec![
@@ -155,14 +156,30 @@ impl<'a> Line<'a> {
     }
 
     fn run_program(&mut self, argv: Vec<OsString>, mounts: Vec<MountSpec>) -> (Vec<String>, String) {
-        let scratch = self.directory.path().join(format!("step{}", self.layers.len()));
-        fs::create_dir(&scratch).unwrap();
-        let previous = self.previous.take();
-        let mut rootfs = Rootfs::prepare(&self.storage, &self.layers, &scratch, &self.key, previous).unwrap();
+        let rootfs = self.prepare();
         let env = vec![("PATH".into(), "/bin".into())];
         let spec = RunSpec { argv, env, mounts, ..spec(&rootfs.root(), "") };
         let outcome = self.bench.run(&spec);
         assert_eq!(outcome.exit, coracle::sandbox::Exit::Code(0), "{}\n{:?}", outcome.stderr, spec.argv);
+        (self.pack(rootfs), outcome.stdout)
+    }
+
+    /// What the layer holds after `work` did something to a plain tree.
+    pub(crate) fn change(&mut self, work: &dyn Fn(&Path)) -> Vec<String> {
+        let rootfs = self.prepare();
+        let Root::Plain(root) = rootfs.root() else { panic!("a plain tree") };
+        work(&root);
+        self.pack(rootfs)
+    }
+
+    fn prepare(&mut self) -> Rootfs {
+        let scratch = self.directory.path().join(format!("step{}", self.layers.len()));
+        fs::create_dir(&scratch).unwrap();
+        let previous = self.previous.take();
+        Rootfs::prepare(&self.storage, &self.layers, &scratch, &self.key, previous).unwrap()
+    }
+
+    fn pack(&mut self, mut rootfs: Rootfs) -> Vec<String> {
         let layer = rootfs.pack(LayerWriter::create(self.directory.path(), PACK).unwrap()).unwrap();
         let text = describe(&layer);
         match rootfs.take_tree() {
@@ -176,7 +193,7 @@ impl<'a> Line<'a> {
             None => self.push(PathBuf::from("/nonexistent"), &layer),
         }
         self.previous = Some(rootfs);
-        (text, outcome.stdout)
+        text
     }
 }
 
@@ -247,7 +264,7 @@ fn lines(bench: &Bench) -> Vec<Line<'_>> {
 }
 
 /// The paths and kinds of a layer.
-fn names(layer: &[String]) -> Vec<String> {
+pub(crate) fn names(layer: &[String]) -> Vec<String> {
     let words = |line: &String| line.split(' ').take(2).collect::<Vec<_>>().join(" ");
     layer.iter().map(words).collect()
 }
@@ -315,12 +332,19 @@ pub(crate) fn packs_what_histories_did(bench: &Bench) {
     for history in 0..if soak { 1000 } else { 12 } {
         let mut lines: Vec<Line<'_>> =
             storages(bench).into_iter().map(|storage| Line::for_histories(bench, storage)).collect();
+        if soak && history % 100 == 0 {
+            eprintln!("history {history}: {seen} entries of layers so far");
+        }
         for run in 0..RUNS {
             if run == RUNS / 2 {
                 lines.iter_mut().for_each(copy_something);
             }
             let seed = history * RUNS + run;
-            let found: Vec<_> = lines.iter_mut().map(|line| line.run_history(seed, OPERATIONS)).collect();
+            let found: Vec<_> = std::thread::scope(|scope| {
+                let start = |line| scope.spawn(|| Line::run_history(line, seed, OPERATIONS));
+                let started: Vec<_> = lines.iter_mut().map(start).collect();
+                started.into_iter().map(|run| run.join().unwrap()).collect()
+            });
             let (_, said) = &found[0];
             let expected = expected::layer(said);
             seen += expected.len();
@@ -376,6 +400,19 @@ fn copy_something(line: &mut Line<'_>) {
 /// overlayfs makes several files of one when several of its names are touched.
 pub(crate) fn rejoins_what_overlay_takes_apart(bench: &Bench) {
     let cases = [
+        ("$b mv /w/two /w/f", "true"),
+        ("$b mv /w/two /w/f; echo new > /w/f; $b rm /w/one", "touch -d @1000000003 /w/f"),
+        ("echo new > /w/one; $b touch -d @1000000003 /w/one; $b rm /w/one", "true"),
+        ("$b chmod 4755 /w/one; $b mv /w/capable /w/one", "true"),
+        (
+            "$b ln /w/two /w/three; echo new > /w/three; $b touch -d @1000000003 /w/three; $b rm /w/two /w/three",
+            "true",
+        ),
+        ("$b mv /w/one /w/t; $b mv /w/two /w/one; $b mv /w/t /w/two", "true"),
+        ("echo new > /w/one; $b rm /w/one /w/two", "true"),
+        ("$b cp -a /w/one /w/g", "true"),
+        ("$b cp -a /w/one /w/g; $b rm /w/one; $b touch -d @1000000004 /w/g", "true"),
+        ("$b ln /w/one /w/three; $b rm /w/one; $b cp -a /w/three /w/one", "true"),
         ("echo new > /w/one; $b chmod 600 /w/two", "touch -d @1000000005 /w/one"),
         ("echo new > /w/two; echo newest > /w/one", "touch -d @1000000006 /w/one"),
         ("$b chown 7 /w/one; $b chmod 711 /w/two; echo x > /w/two", "touch -d @1000000007 /w/two"),
@@ -389,7 +426,7 @@ pub(crate) fn rejoins_what_overlay_takes_apart(bench: &Bench) {
             let script = format!("b=/bin/busybox; {script}; $b {last}; {set}");
             let first = line.run(&script);
             // The next step stands on what the layer says, not on what overlayfs left.
-            let next = line.run("b=/bin/busybox; $b cat /w/one /w/two > /w/d/a; $b stat -c '%a %u %h' /w/one /w/two > /w/d/b; $b touch -d @1000000000 /w/d/a /w/d/b");
+            let next = line.run("b=/bin/busybox; $b cat /w/one /w/two > /w/d/a; $b stat -c '%a %u' /w/one /w/two > /w/d/b; for p in one:two one:three two:three one:f one:g; do test $($b stat -c %i /w/${p%:*}) = $($b stat -c %i /w/${p#*:}) && echo $p >> /w/d/b; done; $b touch -d @1000000000 /w/d/a /w/d/b");
             layers.push((script, first, next));
         }
         assert!(layers.iter().all(|found| *found == layers[0]), "{layers:#?}");

@@ -9,7 +9,8 @@ use std::process::{Command, Stdio};
 
 use coracle::rootfs::Snapshot;
 
-use super::{Bench, SCAN, switch};
+use super::bench::Bench;
+use super::{SCAN, switch};
 
 /// Names made, found to have changed, seconds of processor time for the list
 /// and for the comparison, and the peak of the process' memory in KiB.

@@ -97,7 +97,9 @@ fn keep_groups_whole(placement: &Placement<'_>, same: &mut BTreeSet<PathBuf>) {
     }
     for names in groups.into_values() {
         if !names.iter().all(|name| same.contains(*name)) {
-            names.into_iter().for_each(|name| drop(same.remove(name)));
+            for name in names {
+                same.remove(name);
+            }
         }
     }
 }

@@ -30,8 +30,13 @@ const NO_SETUID: &str =
     "setuid programs and file capabilities gain nothing for another USER than root (`sudo`)";
 
 /// What else differs between rungs and shows in a Dockerfile.
-const DIFFERENCES: [(&[Rung], &str); 4] = [
+const DIFFERENCES: [(&[Rung], &str); 6] = [
     (&[Rung::Chroot, Rung::Virtual], "RUN --network=none is refused: there is no network namespace"),
+    (
+        &[Rung::Chroot, Rung::Virtual],
+        "System V and POSIX queues, semaphores and memory are the build container's, and stay",
+    ),
+    (&[Rung::Single], "another USER than root is no border within a RUN: 32-bit programs act as its root"),
     (
         &[Rung::Namespaces, Rung::Mounts, Rung::Single],
         "on overlay storage rename(2) of a directory from a lower layer gives EXDEV (`mv` copies instead), and \

@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::PathBuf;
+use std::time::Instant;
 
 use rustix::fs::{Timespec, Timestamps, XattrFlags};
 
@@ -58,6 +59,23 @@ fn check(expected: &[&str], change: impl FnOnce(&Bench)) {
     assert_eq!(bench.after(change), expected);
     let left = fs::read_dir(bench.directory.path()).unwrap().count();
     assert_eq!(left, 1, "lists go when they are dropped");
+}
+
+#[test]
+fn the_clock_is_past_what_was_seen() {
+    let wait = |time: SystemTime| {
+        let time = time.duration_since(UNIX_EPOCH).unwrap();
+        let started = Instant::now();
+        wait_for_the_clock((time.as_secs().try_into().unwrap(), time.subsec_nanos()));
+        started.elapsed()
+    };
+    let now = SystemTime::now();
+    wait(now);
+    assert!(SystemTime::now() >= now + TICK);
+    let long_ago = wait(now - Duration::from_secs(5));
+    assert!(long_ago < TICK, "{long_ago:?}");
+    let set_back = wait(now + Duration::from_secs(3600));
+    assert!(set_back < Duration::from_secs(1), "{set_back:?}");
 }
 
 #[test]

@@ -18,7 +18,7 @@ use crate::sandbox::mounts::open_path;
 use crate::sandbox::protections::Protection;
 use crate::sandbox::spec::{Root, RunSpec};
 use crate::sandbox::supervisor::{self, Heard};
-use crate::sandbox::{filter, sys};
+use crate::sandbox::{filter, sys, tasks};
 
 /// Of Docker's capabilities these do harm without a namespace around: a second
 /// chroot leads out, devices are the host's, packets are the container's.
@@ -55,6 +55,7 @@ fn prepare(spec: &RunSpec, lifeline: &PipeReader) -> Result<OwnedFd, Failure> {
     };
     let failed = |error: io::Error| Failure::new("change the root to", path, &error);
     let root = open_path(path).map_err(failed)?;
+    tasks::limit_users(spec).map_err(|error| Failure::new("limit", "the tasks of the RUN", &error))?;
     set_surroundings(spec)?;
     unistd::fchdir(&root).and_then(|()| unistd::chroot(".")).map_err(|errno| failed(errno.into()))?;
     unistd::chdir("/").map_err(|errno| failed(errno.into()))?;

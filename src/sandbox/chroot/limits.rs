@@ -21,12 +21,15 @@ use crate::sandbox::message::{Failure, FailureKind};
 use crate::sandbox::mounts::open_path;
 use crate::sandbox::protections::{Protection, Protections};
 use crate::sandbox::spec::{MountSpec, Root, RunSpec};
+use crate::sandbox::tasks::MOST_PROCESSES;
 
-/// As many processes as a RUN may have at once: RLIMIT_NPROC does not bind root.
-const MOST_PROCESSES: usize = 4096;
-
-/// How often is looked, at least.
+/// How often is looked, and how often while there are many new processes.
 const LOOK: Duration = Duration::from_millis(50);
+const LOOK_CLOSELY: Duration = Duration::from_millis(5);
+
+/// Of the thread that looks, where the kernel lets us: among thousands that all
+/// want to run it would hardly have a turn.
+const URGENT: i32 = -15;
 
 /// Directories deeper than this are not added up: no program needs them, and
 /// each takes a descriptor while it is looked at.
@@ -79,6 +82,7 @@ impl Limits {
         let passed = Arc::new(Mutex::new(None));
         let tell = Arc::clone(&passed);
         thread::Builder::new().name("watch".to_owned()).spawn(move || {
+            let _ = rustix::process::setpriority_process(None, URGENT);
             let mut news = News::default();
             let mut measured = Instant::now();
             let mut took = Duration::ZERO;
@@ -95,14 +99,14 @@ impl Limits {
                     // Who is left is met at the next look.
                     let _ = end_all(stub);
                 }
-                thread::sleep(LOOK);
+                thread::sleep(if news.grows { LOOK_CLOSELY } else { LOOK });
             }
         })?;
         Ok(Watch(passed))
     }
 
     fn too_many(&self, stub: Pid, news: &mut News) -> Option<Failure> {
-        if !news.come(self.most) || descendants(stub).is_ok_and(|found| found.len() <= self.most) {
+        if !news.come(self.most) || !has_more(stub, self.most) {
             return None;
         }
         let kind = FailureKind::TooManyProcesses(self.most);
@@ -124,16 +128,21 @@ impl Limits {
 #[derive(Default)]
 struct News {
     counted_at: usize,
+    before: usize,
+    grows: bool,
     looks: u32,
 }
 
 impl News {
+    const GROWS: usize = 16;
     const GROWN: usize = 256;
     const SELDOM: u32 = 20;
 
     fn come(&mut self, most: usize) -> bool {
         let now = tasks().unwrap_or(usize::MAX);
         self.counted_at = now.min(self.counted_at);
+        self.grows = now > self.before.saturating_add(Self::GROWS);
+        self.before = now;
         self.looks = self.looks.wrapping_add(1);
         let due =
             now > self.counted_at.saturating_add(Self::GROWN) || self.looks.is_multiple_of(Self::SELDOM);
@@ -199,6 +208,37 @@ fn tasks() -> io::Result<usize> {
     total.ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
+/// Whether more than `most` are below `root`. Asks each for its children, and no
+/// more of them than needed: a bomb has thousands. Who starts or ends meanwhile
+/// is met at the next look.
+fn has_more(root: Pid, most: usize) -> bool {
+    let mut known = vec![root.as_raw()];
+    let mut asked = 0;
+    while let Some(parent) = known.get(asked).copied() {
+        match children(parent) {
+            Ok(children) => known.extend(children),
+            // Gone; or a kernel that does not tell.
+            Err(_) if asked > 0 => {}
+            Err(_) => return descendants(root).is_ok_and(|found| found.len() > most),
+        }
+        asked += 1;
+        if known.len() > most + 1 {
+            return true;
+        }
+    }
+    false
+}
+
+/// Of all threads of a process (proc_pid_task_tid_children(5)).
+fn children(process: i32) -> io::Result<Vec<i32>> {
+    let mut found = Vec::new();
+    for thread in fs::read_dir(format!("/proc/{process}/task"))? {
+        let text = fs::read_to_string(thread?.path().join("children"))?;
+        found.extend(text.split_ascii_whitespace().filter_map(|number| number.parse::<i32>().ok()));
+    }
+    Ok(found)
+}
+
 /// Everybody below `root`, by a look at the parents of all.
 fn descendants(root: Pid) -> io::Result<Vec<Pid>> {
     let mut parents = Vec::new();
@@ -233,6 +273,17 @@ mod tests {
     fn reads_the_parent_behind_any_name() {
         assert_eq!(parent("12 (a) b (c)) S 7 12 0"), Some(7));
         assert_eq!(parent("12 nonsense"), None);
+    }
+
+    #[test]
+    fn counts_no_further_than_it_must() {
+        let mut child = std::process::Command::new("sleep").arg("9").spawn().unwrap();
+        let own = unistd::getpid();
+        assert!(has_more(own, 0));
+        assert!(!has_more(own, 10_000));
+        assert!(children(own.as_raw()).unwrap().contains(&child.id().cast_signed()));
+        child.kill().unwrap();
+        child.wait().unwrap();
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! From a system call's number and arguments to what it asks, and who answers.
 
+use std::cell::Cell;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 
 use nix::libc;
 use rustix::fs::{Mode, OFlags};
@@ -10,7 +12,7 @@ use rustix::fs::{Mode, OFlags};
 use super::change::Attribute;
 use super::devices::Wanted;
 use super::task;
-use super::{Answer, Protection, Service, neighbours};
+use super::{Answer, Protection, Service, Turn, neighbours};
 use crate::sandbox::mounts::open_path;
 use crate::sandbox::raw::{self, Notification};
 
@@ -23,7 +25,7 @@ enum Request {
     ReadLink { place: Place, buffer: u64, size: u64 },
     ChangeMode { place: Place, mode: u32 },
     ChangeOwner { place: Place, uid: u32, gid: u32 },
-    ChangeTimes { place: Place },
+    ChangeTimes { place: Place, follow: bool },
     Attribute { place: Place, follow: bool, what: Attribute },
     Link { from: Place, to: Place },
     MakeDevice { place: Place, wanted: Wanted },
@@ -34,10 +36,39 @@ enum Request {
     ChangeIds,
 }
 
+impl Request {
+    /// The place that decides whether the kernel may do it alone, and whether a
+    /// link at its end is followed; nothing where more than that decides.
+    fn looked_up(&self) -> Option<(&Place, bool)> {
+        Some(match self {
+            Self::Open { place, flags, .. } => (place, open_follows(*flags)),
+            Self::Status { place, flags, .. } => (place, flags & libc::AT_SYMLINK_NOFOLLOW == 0),
+            Self::ReadLink { place, .. } => (place, false),
+            Self::Attribute { place, follow, .. }
+            | Self::Execute { place, follow }
+            | Self::ChangeTimes { place, follow } => (place, *follow),
+            Self::FileSystem { place, .. }
+            | Self::Access { place, .. }
+            | Self::ChangeMode { place, .. }
+            | Self::ChangeOwner { place, .. }
+            | Self::ChangeDirectory { place }
+            | Self::Watch { place } => (place, true),
+            Self::Link { .. } | Self::MakeDevice { .. } | Self::ChangeRoot { .. } | Self::ChangeIds => {
+                return None;
+            }
+        })
+    }
+}
+
+/// Whether an open follows a link at the end of its path (open(2)).
+pub(super) fn open_follows(flags: OFlags) -> bool {
+    !flags.contains(OFlags::NOFOLLOW) && !flags.contains(OFlags::CREATE | OFlags::EXCL)
+}
+
 /// A path in the caller's memory, and the directory it starts from.
-struct Place {
-    directory: i32,
-    path: u64,
+pub(super) struct Place {
+    pub(super) directory: i32,
+    pub(super) path: u64,
 }
 
 /// The path that was meant.
@@ -74,17 +105,13 @@ fn request(notification: &Notification) -> Option<Request> {
         libc::SYS_faccessat | libc::SYS_faccessat2 => Request::Access { place: at(0, 1), mode: int(2) },
         libc::SYS_fchmodat => Request::ChangeMode { place: at(0, 1), mode: int(2) },
         libc::SYS_fchownat => Request::ChangeOwner { place: at(0, 1), uid: int(2), gid: int(3) },
-        libc::SYS_utimensat if a[1] != 0 => Request::ChangeTimes { place: at(0, 1) },
+        libc::SYS_utimensat if a[1] != 0 => Request::ChangeTimes { place: at(0, 1), follow: follows(3) },
         libc::SYS_linkat => Request::Link { from: at(0, 1), to: at(2, 3) },
         libc::SYS_mknodat => {
             Request::MakeDevice { place: at(0, 1), wanted: Wanted { mode: int(2), device: int(3).into() } }
         }
         libc::SYS_getxattr => attribute(true, Attribute::Get),
         libc::SYS_lgetxattr => attribute(false, Attribute::Get),
-        libc::SYS_listxattr => attribute(true, Attribute::List),
-        libc::SYS_llistxattr => attribute(false, Attribute::List),
-        libc::SYS_setxattr => attribute(true, Attribute::Set),
-        libc::SYS_lsetxattr => attribute(false, Attribute::Set),
         libc::SYS_removexattr => attribute(true, Attribute::Remove),
         libc::SYS_lremovexattr => attribute(false, Attribute::Remove),
         libc::SYS_execve => Request::Execute { place: plain(0), follow: true },
@@ -135,17 +162,36 @@ fn request(notification: &Notification) -> Option<Request> {
 impl Service {
     /// Whatever cannot be read or understood goes on in the kernel, which has
     /// no /proc, no device and no secret to give away.
-    pub(super) fn answer(&self, notification: &Notification) -> Answer {
+    pub(super) fn answer(&self, notification: &Notification, turn: &mut Turn<'_>) -> Answer {
         if let Some(process) = neighbours::named(notification.call, notification.arguments) {
             return self.about(process);
         }
+        if let Some(answer) = self.set_or_list(notification) {
+            return answer;
+        }
         let Some(request) = request(notification) else { return Answer::GoOn };
-        self.answer_request(notification, request).unwrap_or(Answer::GoOn)
+        // Most are nothing of ours, which is told at once.
+        let asked =
+            request.looked_up().map(|(place, follow)| (self.asked(notification.thread, place), follow));
+        if let Some((Ok(asked), follow)) = &asked
+            && self.tree.is_plain(&asked.path, *follow)
+        {
+            return Answer::GoOn;
+        }
+        turn.end();
+        let known = Cell::new(asked.map(|(asked, _)| asked));
+        self.answer_request(notification, request, &known).unwrap_or(Answer::GoOn)
     }
 
-    fn answer_request(&self, notification: &Notification, request: Request) -> io::Result<Answer> {
+    /// What the first place of it was found to mean is `known`.
+    fn answer_request(
+        &self,
+        notification: &Notification,
+        request: Request,
+        known: &Cell<Option<io::Result<Asked>>>,
+    ) -> io::Result<Answer> {
         let thread = notification.thread;
-        let asked = |place: &Place| self.asked(thread, place);
+        let asked = |place: &Place| known.take().unwrap_or_else(|| self.asked(thread, place));
         match request {
             Request::ChangeIds => {
                 // What cannot be kept makes later reads fail, which go on.
@@ -165,7 +211,10 @@ impl Service {
             {
                 self.change_root(thread, &asked(&place)?.path)
             }
-            Request::ChangeRoot { .. } => Ok(Answer::GoOn),
+            Request::ChangeRoot { .. } => {
+                self.changed_root.store(true, Ordering::SeqCst);
+                Ok(Answer::GoOn)
+            }
             Request::Open { place, flags, mode } => match asked(&place) {
                 Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                     self.open_device_of_a_child(notification, &place, flags)
@@ -186,7 +235,9 @@ impl Service {
             Request::ChangeOwner { place, uid, gid } => {
                 self.change_owner(thread, &asked(&place)?.path, uid, gid)
             }
-            Request::ChangeTimes { place } => self.change_times(notification, &asked(&place)?.path),
+            Request::ChangeTimes { place, follow } => {
+                self.change_times(notification, &asked(&place)?.path, follow)
+            }
             Request::Attribute { place, follow, what } => {
                 self.attribute(notification, &asked(&place)?.path, follow, what)
             }
@@ -223,14 +274,14 @@ impl Service {
     }
 
     /// With the caller's own root, if it has another one.
-    fn asked_anywhere(&self, thread: i32, place: &Place) -> io::Result<(Option<OwnedFd>, Asked)> {
+    pub(super) fn asked_anywhere(&self, thread: i32, place: &Place) -> io::Result<(Option<OwnedFd>, Asked)> {
         let text = self.memories.read_text(thread, place.path)?;
         if text.is_empty() {
             return Err(io::ErrorKind::NotFound.into());
         }
         let (address, room) = (place.path, text.len());
         let path = task::path(&text);
-        let root = if self.may_chroot { self.other_root(thread)? } else { None };
+        let root = if self.changed_root.load(Ordering::SeqCst) { self.other_root(thread)? } else { None };
         if path.is_absolute() {
             let path = path.to_owned();
             return Ok((root.map(|(fd, _)| fd), Asked { path, address, room }));

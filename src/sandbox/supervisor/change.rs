@@ -7,8 +7,9 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use nix::libc;
-use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid};
 
+use super::attributes::{LONGEST, is_ordinary};
 use super::open::errno;
 use super::proc::Node;
 use super::task::{self, Identity};
@@ -21,13 +22,8 @@ use crate::sandbox::raw::Notification;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Attribute {
     Get,
-    List,
-    Set,
     Remove,
 }
-
-/// Longest value of an attribute, and longest list of them (xattr(7)).
-const LONGEST: usize = 64 << 10;
 
 impl Service {
     pub(super) fn change_mode(&self, thread: i32, path: &Path, mode: u32) -> io::Result<Answer> {
@@ -42,8 +38,12 @@ impl Service {
         self.change(thread, path, true, |fd| Ok(rustix::fs::chownat(fd, "", uid, gid, AtFlags::EMPTY_PATH)?))
     }
 
-    pub(super) fn change_times(&self, notification: &Notification, path: &Path) -> io::Result<Answer> {
-        let follow = notification.arguments[3] & u64::from(libc::AT_SYMLINK_NOFOLLOW.cast_unsigned()) == 0;
+    pub(super) fn change_times(
+        &self,
+        notification: &Notification,
+        path: &Path,
+        follow: bool,
+    ) -> io::Result<Answer> {
         let times = self.times(notification)?;
         self.change(notification.thread, path, follow, |fd| {
             Ok(rustix::fs::utimensat(CWD, link(fd), &times, AtFlags::empty())?)
@@ -126,34 +126,19 @@ impl Service {
     }
 
     fn attribute_of(&self, notification: &Notification, fd: &OwnedFd, what: Attribute) -> io::Result<Answer> {
-        let [_, name, buffer, size, flags, _] = notification.arguments;
+        let [_, name, buffer, size, ..] = notification.arguments;
         let thread = notification.thread;
         let caller = Identity::of(thread)?;
-        if what == Attribute::List {
-            return self.give_list(notification, fd, &caller);
-        }
         let name = CString::new(self.memories.read_text(thread, name)?)?;
         if !is_ordinary(name.as_bytes()) {
             return Err(errno(if what == Attribute::Get { libc::ENODATA } else { libc::EPERM }));
         }
         match what {
-            Attribute::Set => {
-                let size = usize::try_from(size).map_err(io::Error::other)?;
-                if size > LONGEST {
-                    return Err(errno(libc::E2BIG));
-                }
-                let mut value = vec![0; size];
-                self.memories.read_exact(thread, buffer, &mut value)?;
-                #[expect(clippy::cast_possible_truncation, reason = "an int to the kernel")]
-                let flags = XattrFlags::from_bits_retain(flags as u32);
-                caller.act(|| Ok(rustix::fs::setxattr(link(fd), &name, &value, flags)?))?;
-                Ok(Answer::Value(0))
-            }
             Attribute::Remove => {
                 caller.act(|| Ok(rustix::fs::removexattr(link(fd), &name)?))?;
                 Ok(Answer::Value(0))
             }
-            _ => {
+            Attribute::Get => {
                 let mut value = vec![0; LONGEST];
                 let length = caller.act(|| Ok(rustix::fs::getxattr(link(fd), &name, &mut value[..])?))?;
                 self.give_bytes(notification, buffer, size, &value[..length])
@@ -161,16 +146,8 @@ impl Service {
         }
     }
 
-    fn give_list(&self, notification: &Notification, fd: &OwnedFd, caller: &Identity) -> io::Result<Answer> {
-        let [_, buffer, size, ..] = notification.arguments;
-        let mut list = vec![0; LONGEST];
-        let length = caller.act(|| Ok(rustix::fs::listxattr(link(fd), &mut list[..])?))?;
-        let names = list[..length].split_inclusive(|byte| *byte == 0).filter(|name| is_ordinary(name));
-        self.give_bytes(notification, buffer, size, &names.flatten().copied().collect::<Vec<u8>>())
-    }
-
     /// As xattr calls do: without a buffer the size alone.
-    fn give_bytes(
+    pub(super) fn give_bytes(
         &self,
         notification: &Notification,
         buffer: u64,
@@ -233,26 +210,4 @@ impl Service {
 /// What /proc says a link to a pipe leads to.
 fn is_pipe(text: &Path) -> bool {
     text.as_os_str().as_encoded_bytes().starts_with(b"pipe:[")
-}
-
-/// The supervisor may have rights to others that a RUN has not.
-fn is_ordinary(name: &[u8]) -> bool {
-    name.starts_with(b"user.")
-        || name.starts_with(b"security.capability")
-        || name.starts_with(b"system.posix_acl_")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn leaves_attributes_of_the_system_alone() {
-        for name in ["user.x", "security.capability", "system.posix_acl_access"] {
-            assert!(is_ordinary(name.as_bytes()), "{name}");
-        }
-        for name in ["trusted.overlay.opaque", "security.selinux", "system.nfs4_acl"] {
-            assert!(!is_ordinary(name.as_bytes()), "{name}");
-        }
-    }
 }

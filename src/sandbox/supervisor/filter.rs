@@ -2,20 +2,21 @@
 //!
 //! Written as instructions, because seccompiler has no action for a listener.
 //! Programs of another architecture, and calls that name a descriptor instead
-//! of a path, pass. What can be told from a flag (there is no path, no link at
+//! of a path, pass, unless they set or list attributes. What can be told from a flag (there is no path, no link at
 //! its end is followed, no device is made) is told here: a call that passes
 //! costs nothing.
 
 use nix::libc;
 use seccompiler::sock_filter;
 
-use super::{Protection, Protections, neighbours};
+use super::{Protection, Protections, attributes, neighbours};
 use crate::sandbox::instructions::*;
+use crate::sandbox::raw::Notification;
 
 /// What a supervisor wants to hear of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::sandbox) enum Heard {
-    /// mknod of a device.
+    /// mknod of a device, and attributes that are set or listed.
     Devices,
     /// That, everything with a path that may lead into /proc or to a
     /// placeholder, and changes of identity.
@@ -26,13 +27,12 @@ pub(in crate::sandbox) enum Heard {
 
 /// Not fork(2): a caller that a signal interrupts before the supervisor has
 /// taken its call gets EINTR, which no shell expects of fork.
-const PATHS: [libc::c_long; 28] = [
+const PATHS: [libc::c_long; 23] = [
     libc::SYS_openat,
     libc::SYS_readlinkat,
     libc::SYS_faccessat,
     libc::SYS_faccessat2,
     libc::SYS_fchmodat,
-    libc::SYS_utimensat,
     libc::SYS_statfs,
     libc::SYS_execve,
     libc::SYS_execveat,
@@ -40,10 +40,6 @@ const PATHS: [libc::c_long; 28] = [
     libc::SYS_chroot,
     libc::SYS_getxattr,
     libc::SYS_lgetxattr,
-    libc::SYS_listxattr,
-    libc::SYS_llistxattr,
-    libc::SYS_setxattr,
-    libc::SYS_lsetxattr,
     libc::SYS_removexattr,
     libc::SYS_lremovexattr,
     libc::SYS_setuid,
@@ -87,6 +83,9 @@ const PATHS_BY_FLAG: [Rule; 4] = [
     Rule::With(libc::SYS_linkat, 4, libc::AT_SYMLINK_FOLLOW),
 ];
 
+/// chroot(2) of 32-bit programs, on x86 as on ARM: a path means another file then.
+const FOREIGN_CHROOT: libc::c_long = 61;
+
 /// The bit that both kinds of device have in their mode, and neither a file, a
 /// fifo nor a socket: character is 2, block is 6.
 const DEVICE: i32 = 0o020_000;
@@ -101,19 +100,31 @@ const DEVICES_OF_OLD: [Rule; 0] = [];
 pub(super) fn program(heard: Heard, protections: Protections) -> Vec<sock_filter> {
     let mut program = vec![step(LOAD, 0, 0, ARCHITECTURE)];
     let neighbours = heard == Heard::Neighbours && protections.keep(Protection::Neighbours);
-    let foreign = match neighbours {
-        true => neighbours::foreign_steps(NUMBER, ARGUMENTS),
-        false => vec![give(libc::SECCOMP_RET_ALLOW)],
-    };
-    program.push(step(EQUAL, u8::try_from(foreign.len()).expect("some forty steps"), 0, OWN));
+    let attributes = protections.keep(Protection::Attributes);
+    let mut foreign = vec![step(LOAD, 0, 0, NUMBER)];
+    if attributes {
+        foreign.extend(attributes::foreign_steps());
+    }
+    if heard != Heard::Devices {
+        foreign.extend([is(FOREIGN_CHROOT, 1), give(libc::SECCOMP_RET_USER_NOTIF)]);
+    }
+    match neighbours {
+        true => foreign.extend(neighbours::foreign_steps(NUMBER, ARGUMENTS)),
+        false => foreign.push(give(libc::SECCOMP_RET_ALLOW)),
+    }
+    program.push(step(EQUAL, u8::try_from(foreign.len()).expect("some fifty steps"), 0, OWN));
     program.extend(foreign);
     program.push(step(LOAD, 0, 0, NUMBER));
     DEVICES.iter().chain(&DEVICES_OF_OLD).for_each(|rule| program.extend(by_flag(rule)));
+    if attributes {
+        program.extend(attributes::steps());
+    }
     if heard != Heard::Devices {
         for call in PATHS.into_iter().chain(PATHS_OF_OLD) {
             program.extend([is(call, 1), give(libc::SECCOMP_RET_USER_NOTIF)]);
         }
         PATHS_BY_FLAG.iter().for_each(|rule| program.extend(by_flag(rule)));
+        program.extend(with_path(libc::SYS_utimensat, 1));
         if neighbours {
             program.extend(neighbours::steps(NUMBER, ARGUMENTS));
         }
@@ -123,6 +134,29 @@ pub(super) fn program(heard: Heard, protections: Protections) -> Vec<sock_filter
     }
     program.push(give(libc::SECCOMP_RET_ALLOW));
     program
+}
+
+/// Heard if there is a path in the argument; without one it is about a descriptor.
+fn with_path(call: libc::c_long, argument: u32) -> [sock_filter; 7] {
+    [
+        is(call, 6),
+        load(argument),
+        step(EQUAL, 0, 3, 0),
+        step(LOAD, 0, 0, ARGUMENTS + 8 * argument + 4),
+        step(EQUAL, 0, 1, 0),
+        give(libc::SECCOMP_RET_ALLOW),
+        give(libc::SECCOMP_RET_USER_NOTIF),
+    ]
+}
+
+/// A call of another architecture as it is here; nothing for one that only another
+/// part's filter hears of.
+pub(super) fn translated(foreign: &Notification) -> Option<Notification> {
+    let call = match foreign.call {
+        FOREIGN_CHROOT => libc::SYS_chroot,
+        other => attributes::own_number(other)?,
+    };
+    Some(Notification { call, foreign: false, ..*foreign })
 }
 
 /// Whether the filter for [`Heard::Paths`] lets this call pass for a flag of it;
@@ -163,13 +197,17 @@ mod tests {
 
     /// What the program answers to one call, as the kernel would run it.
     fn run(program: &[sock_filter], call: libc::c_long, arguments: [u32; 6]) -> u32 {
+        run_on(OWN, program, call, arguments)
+    }
+
+    fn run_on(architecture: u32, program: &[sock_filter], call: libc::c_long, arguments: [u32; 6]) -> u32 {
         let (mut at, mut value) = (0, 0);
         loop {
             let step = &program[at];
             at += 1;
             match step.code {
                 LOAD if step.k == NUMBER => value = u32::try_from(call).unwrap(),
-                LOAD if step.k == ARCHITECTURE => value = OWN,
+                LOAD if step.k == ARCHITECTURE => value = architecture,
                 LOAD => value = arguments[usize::try_from((step.k - ARGUMENTS) / 8).unwrap()],
                 EQUAL => at += usize::from(if value == step.k { step.jt } else { step.jf }),
                 ANY_BIT => at += usize::from(if value & step.k != 0 { step.jt } else { step.jf }),
@@ -210,6 +248,24 @@ mod tests {
         check(Heard::Paths, libc::SYS_fchownat, flag(4, 0), hear);
         check(Heard::Paths, libc::SYS_linkat, flag(4, 0), pass);
         check(Heard::Paths, libc::SYS_linkat, flag(4, libc::AT_SYMLINK_FOLLOW), hear);
+        check(Heard::Paths, libc::SYS_utimensat, flag(0, 3), pass);
+        check(Heard::Paths, libc::SYS_utimensat, flag(1, 4096), hear);
+    }
+
+    #[test]
+    fn hears_when_a_foreign_program_changes_its_root() {
+        for (heard, expected) in [
+            (Heard::Devices, libc::SECCOMP_RET_ALLOW),
+            (Heard::Paths, libc::SECCOMP_RET_USER_NOTIF),
+            (Heard::Neighbours, libc::SECCOMP_RET_USER_NOTIF),
+        ] {
+            let program = program(heard, Protections::default());
+            assert_eq!(run_on(OWN ^ 1, &program, FOREIGN_CHROOT, [0; 6]), expected, "{heard:?}");
+            assert_eq!(run_on(OWN ^ 1, &program, 3, [0; 6]), libc::SECCOMP_RET_ALLOW);
+        }
+        let foreign = |call| Notification { id: 1, thread: 2, call, foreign: true, arguments: [0; 6] };
+        let found = |call| translated(&foreign(call)).map(|found| found.call);
+        assert_eq!((found(FOREIGN_CHROOT), found(3)), (Some(libc::SYS_chroot), None));
     }
 
     #[test]

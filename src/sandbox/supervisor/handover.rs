@@ -9,8 +9,8 @@ use nix::sys::socket::{ControlMessage, MsgFlags, MultiHeaders, sendmmsg};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
 use super::filter::{self, Heard};
-use super::identity;
-use crate::sandbox::protections::Protections;
+use super::{attributes, identity};
+use crate::sandbox::protections::{Protection, Protections};
 use crate::sandbox::raw;
 
 /// What a stub gets.
@@ -48,7 +48,7 @@ pub(in crate::sandbox) fn give(
         (true, _) => raw::install_listener(&identity::program(&paths))?,
         (false, _) => match raw::install_listener(&paths) {
             Ok(listener) => listener,
-            Err(_) => return Ok(()),
+            Err(_) => return without_one(protections),
         },
     };
     let descriptors = [listener.as_raw_fd(), root.as_raw_fd()];
@@ -62,6 +62,14 @@ pub(in crate::sandbox) fn give(
     let mut headers = MultiHeaders::<()>::preallocate(1, Some(nix::cmsg_space!([RawFd; 2])));
     let messages = [[IoSlice::new(&word)]];
     Ok(sendmmsg(to.as_raw_fd(), &mut headers, &messages, [None], rights, MsgFlags::empty()).map(drop)?)
+}
+
+/// Nobody makes devices then, nor tells a record from another attribute.
+fn without_one(protections: Protections) -> io::Result<()> {
+    if !protections.keep(Protection::Attributes) {
+        return Ok(());
+    }
+    crate::sandbox::sys::install_filter(&attributes::refusing_program())
 }
 
 /// Nothing when the child ended, or went without.

@@ -7,14 +7,16 @@
 //! an allow-list ([`proc`]); directories are scratch ones ([`listing`]), never
 //! those of the real /proc. Where only the caller itself can do a call, it
 //! lends it a name that the kernel finds ([`lend`]). It also makes device nodes
-//! as placeholders with a record, terminals, and refuses a second chroot.
+//! as placeholders with a record, terminals, and refuses a second chroot; and it
+//! sets attributes, so that nobody but us writes a record ([`attributes`]).
 //!
 //! Which of this is done is said by [`Parts`] and [`Heard`]: on the rung
-//! `chroot` all of it; on `namespaces` and `mounts` devices alone, or /proc too
+//! `chroot` all of it; on `namespaces` and `mounts` devices and attributes, or /proc too
 //! where the kernel gives no new one. Who the callers are and whom files belong
 //! to, where only one id exists (`single`), is another [`Part`]: [`identity`]. The
 //! first part that knows an answer gives it.
 
+mod attributes;
 mod calls;
 mod change;
 mod devices;
@@ -23,8 +25,10 @@ mod handover;
 mod identity;
 mod lend;
 mod listing;
+mod look;
 mod neighbours;
 mod numbers;
+mod office;
 mod open;
 mod proc;
 mod status;
@@ -37,10 +41,10 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::thread;
 
 use nix::libc;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::fs::{MemfdFlags, SealFlags};
 
 use super::protections::{Protection, Protections};
@@ -48,6 +52,7 @@ use super::raw::{self, Notification};
 use super::spec::{MountSpec, RunSpec};
 use crate::metadata::Key;
 use numbers::Numbers;
+use office::{Office, Part, Turn};
 use task::Memories;
 use walk::{Served, Tree};
 
@@ -158,13 +163,14 @@ pub(super) fn start(handover: Handover, mut parts: Parts) -> io::Result<()> {
             tree: tree(root, &parts)?,
             listener: Arc::clone(&listener),
             may_chroot: parts.may_chroot,
+            changed_root: AtomicBool::new(false),
             real_devices: parts.real_devices,
             protections: parts.protections,
             memories: Memories::default(),
             identity,
         }));
     }
-    let office = Arc::new(Office { listener, parts: all });
+    let office = Arc::new(Office::new(listener, all));
     for _ in 0..if busy { THREADS } else { 1 } {
         let office = Arc::clone(&office);
         thread::Builder::new().name("supervisor".to_owned()).spawn(move || office.serve())?;
@@ -189,12 +195,6 @@ fn tree(root: OwnedFd, parts: &Parts) -> io::Result<Tree> {
         tree.terminals.show_in(directory)?;
     }
     Ok(tree)
-}
-
-/// One of the things a supervisor does.
-trait Part: Send + Sync {
-    /// `None`: another part may know, or else the kernel.
-    fn answer(&self, listener: &OwnedFd, notification: &Notification) -> Option<Answer>;
 }
 
 /// What one answer is.
@@ -222,6 +222,8 @@ struct Service {
     listener: Arc<OwnedFd>,
     tree: Tree,
     may_chroot: bool,
+    /// Somebody changed its root, or tried: until then nobody has another one.
+    changed_root: AtomicBool,
     real_devices: bool,
     protections: Protections,
     memories: Memories,
@@ -230,65 +232,12 @@ struct Service {
 }
 
 impl Part for Service {
-    fn answer(&self, _: &OwnedFd, notification: &Notification) -> Option<Answer> {
-        // Only identity knows the calls of other architectures.
-        if notification.foreign || filter::passes_by_flag(notification.call, notification.arguments) {
+    fn answer(&self, _: &OwnedFd, notification: &Notification, turn: &mut Turn<'_>) -> Option<Answer> {
+        let translated = if notification.foreign { Some(filter::translated(notification)?) } else { None };
+        let notification = translated.as_ref().unwrap_or(notification);
+        if filter::passes_by_flag(notification.call, notification.arguments) {
             return None;
         }
-        Some(self.answer(notification))
-    }
-}
-
-/// Takes calls, asks the parts in turn, and answers.
-struct Office {
-    listener: Arc<OwnedFd>,
-    parts: Vec<Box<dyn Part>>,
-}
-
-impl Office {
-    /// Until nobody is left who could call; on kernels that do not tell (before
-    /// 6.11) until this process ends.
-    fn serve(&self) {
-        loop {
-            // Not poll(2) first: every moment before a call is taken is one in
-            // which a signal interrupts it.
-            let notification = match raw::next_notification(self.listener.as_fd()) {
-                Ok(notification) => notification,
-                Err(error) if error.raw_os_error() == Some(libc::EINTR) => continue,
-                // Withdrawn by a signal, or nobody is left.
-                Err(error) if error.raw_os_error() == Some(libc::ENOENT) && !self.is_over() => continue,
-                Err(_) => return,
-            };
-            let known = self.parts.iter().find_map(|part| part.answer(&self.listener, &notification));
-            let answer = known.unwrap_or(Answer::GoOn);
-            // A caller that was killed meanwhile wants no answer.
-            let _ = self.give(&notification, answer);
-        }
-    }
-
-    fn is_over(&self) -> bool {
-        let mut watched = [PollFd::new(self.listener.as_fd(), PollFlags::POLLIN)];
-        match poll(&mut watched, PollTimeout::ZERO) {
-            Ok(_) => watched[0].revents().is_some_and(|events| events.contains(PollFlags::POLLHUP)),
-            Err(_) => false,
-        }
-    }
-
-    fn give(&self, notification: &Notification, answer: Answer) -> io::Result<()> {
-        let (listener, id) = (self.listener.as_fd(), notification.id);
-        match answer {
-            Answer::GoOn => raw::go_on(listener, id),
-            Answer::Value(value) => raw::answer(listener, id, Ok(value)),
-            Answer::Error(errno) => raw::answer(listener, id, Err(errno)),
-            Answer::Descriptor { fd, close_on_exec } => {
-                match raw::answer_with(listener, id, fd, close_on_exec) {
-                    // The caller has no place for another one.
-                    Err(error) if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::EBADF)) => {
-                        raw::answer(listener, id, Err(libc::EMFILE))
-                    }
-                    other => other,
-                }
-            }
-        }
+        Some(self.answer(notification, turn))
     }
 }

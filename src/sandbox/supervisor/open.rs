@@ -10,7 +10,7 @@ use std::path::Path;
 use nix::libc;
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
 
-use super::calls::{Asked, masked};
+use super::calls::{Asked, masked, open_follows};
 use super::proc::Node;
 use super::task::{self, Identity};
 use super::walk::{DELETED, Inode, Served, Target};
@@ -31,8 +31,7 @@ impl Service {
         {
             return open_careless(thread, rest, flags);
         }
-        let follow = !flags.contains(OFlags::NOFOLLOW) && !flags.contains(OFlags::CREATE | OFlags::EXCL);
-        let target = self.tree.resolve(&asked.path, follow, thread)?;
+        let target = self.tree.resolve(&asked.path, open_follows(flags), thread)?;
         let opened = match target {
             Target::Native => return Ok(Answer::GoOn),
             Target::Missing(errno) => return Ok(Answer::Error(errno)),

@@ -22,6 +22,8 @@ use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 /// Longest path, with its end (PATH_MAX).
 const LONGEST: usize = 4096;
 const PAGE: u64 = 4096;
+/// As much is read at a time: most paths are shorter.
+const PIECE: usize = 256;
 
 /// What `/proc/PID/status` says of a thread.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -47,7 +49,7 @@ impl Identity {
         Ok(Self::parse(&fs::read_to_string(format!("/proc/{thread}/status"))?))
     }
 
-    fn parse(status: &str) -> Self {
+    pub(super) fn parse(status: &str) -> Self {
         let mut found = Self::default();
         for line in status.lines() {
             let Some((name, value)) = line.split_once(':') else { continue };
@@ -149,11 +151,12 @@ impl Memories {
     /// The text that ends with a zero byte at `address`.
     pub(super) fn read_text(&self, thread: i32, address: u64) -> io::Result<Vec<u8>> {
         let mut text = Vec::new();
+        let mut piece = [0; PIECE];
         while text.len() < LONGEST {
             let at = address + text.len() as u64;
             // Not beyond a page: the next one may not exist.
-            let mut piece = vec![0; usize::try_from((PAGE - at % PAGE).min(256)).map_err(io::Error::other)?];
-            let count = self.read(thread, at, &mut piece)?;
+            let room = usize::try_from(PAGE - at % PAGE).map_err(io::Error::other)?.min(PIECE);
+            let count = self.read(thread, at, &mut piece[..room])?;
             if let Some(end) = piece.iter().take(count).position(|byte| *byte == 0) {
                 text.extend_from_slice(&piece[..end]);
                 return Ok(text);
@@ -203,11 +206,12 @@ impl Memories {
             let mut bytes = cell.borrow_mut();
             Ok(process_vm_readv(Pid::from_raw(thread), &mut [IoSliceMut::new(&mut bytes)], &remote)?)
         });
-        match (read, self.kept(thread)) {
-            (Err(error), Some(memory)) if error.kind() == io::ErrorKind::PermissionDenied => {
-                memory.read_at(bytes, address)
-            }
-            (read, _) => read,
+        match read {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => match self.kept(thread) {
+                Some(memory) => memory.read_at(bytes, address),
+                None => Err(error),
+            },
+            read => read,
         }
     }
 
@@ -218,11 +222,12 @@ impl Memories {
         let written = try_both(thread, || {
             Ok(process_vm_writev(Pid::from_raw(thread), &[IoSlice::new(bytes)], &remote)?)
         });
-        let written = match (written, self.kept(thread)) {
-            (Err(error), Some(memory)) if error.kind() == io::ErrorKind::PermissionDenied => {
-                memory.write_at(bytes, address)
-            }
-            (written, _) => written,
+        let written = match written {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => match self.kept(thread) {
+                Some(memory) => memory.write_at(bytes, address),
+                None => Err(error),
+            },
+            written => written,
         };
         if written? == bytes.len() { Ok(()) } else { Err(io::Error::from_raw_os_error(libc::EFAULT)) }
     }

@@ -17,6 +17,7 @@ use nix::libc;
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, Stat};
 
 use super::lend::Aliases;
+use super::look::{RootLinks, ends_as_directory};
 use super::numbers::Numbers;
 use super::proc::{self, Node};
 use super::task;
@@ -36,7 +37,8 @@ pub(super) type Inode = (u64, u64);
 pub(super) struct Tree {
     pub(super) root: OwnedFd,
     /// As the kernel names it.
-    path: PathBuf,
+    pub(super) path: PathBuf,
+    pub(super) root_links: RootLinks,
     /// What lies at an inode of ours. Each is held open, so that its number
     /// cannot become another file's.
     served: HashMap<Inode, (Served, OwnedFd)>,
@@ -87,9 +89,11 @@ impl Tree {
     /// `root` may be a place only.
     pub(super) fn open(root: OwnedFd, numbers: Numbers, record_key: Option<Key>) -> io::Result<Self> {
         let path = std::fs::read_link(link(&root))?;
+        let root_links = RootLinks::of(&root);
         Ok(Self {
             root,
             path,
+            root_links,
             served: HashMap::new(),
             terminals: Terminals::default(),
             aliases: Aliases::default(),
@@ -119,7 +123,7 @@ impl Tree {
         self.record_key.as_ref()
     }
 
-    fn is_served(&self, inode: Inode) -> bool {
+    pub(super) fn is_served(&self, inode: Inode) -> bool {
         self.served.contains_key(&inode) || self.terminals.has(inode)
     }
 
@@ -130,8 +134,7 @@ impl Tree {
 
     /// Opens a place in the tree, as the RUN would.
     pub(super) fn look(&self, path: &Path, follow: bool) -> io::Result<OwnedFd> {
-        let flags = OFlags::PATH | OFlags::CLOEXEC | if follow { OFlags::empty() } else { OFlags::NOFOLLOW };
-        self.open_with(path, flags, ResolveFlags::empty())
+        self.open_with(path, place(follow), ResolveFlags::empty())
     }
 
     pub(super) fn open_with(&self, path: &Path, flags: OFlags, more: ResolveFlags) -> io::Result<OwnedFd> {
@@ -140,9 +143,7 @@ impl Tree {
 
     /// Where `path`, absolute inside the tree, leads for `thread`.
     pub(super) fn resolve(&self, path: &Path, follow: bool, thread: i32) -> io::Result<Target> {
-        // `link/` means what the link leads to, and so does `link/.`.
-        let text = path.as_os_str().as_encoded_bytes();
-        let follow = follow || text.ends_with(b"/") || text.ends_with(b"/.");
+        let follow = follow || ends_as_directory(path);
         if in_proc(path).is_some_and(|rest| rest != Path::new("")) {
             return self.walk(path, follow, thread);
         }
@@ -172,7 +173,7 @@ impl Tree {
     }
 
     /// What an empty file really is.
-    fn device(&self, fd: &OwnedFd, stat: &Stat) -> Option<Device> {
+    pub(super) fn device(&self, fd: &OwnedFd, stat: &Stat) -> Option<Device> {
         let key = self.record_key.as_ref()?;
         if stat.st_size != 0 || FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return None;
@@ -328,6 +329,11 @@ impl Tree {
         let text = rustix::fs::readlinkat(fd.as_fd(), "", Vec::new())?;
         Ok(Some(task::path(text.as_bytes()).to_owned()))
     }
+}
+
+/// How a place is opened.
+pub(super) fn place(follow: bool) -> OFlags {
+    OFlags::PATH | OFlags::CLOEXEC | if follow { OFlags::empty() } else { OFlags::NOFOLLOW }
 }
 
 /// Opens `path` with `root` as `/`, through no magic link.

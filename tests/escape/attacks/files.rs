@@ -1,5 +1,6 @@
 //! Out of the root, and what lies outside of it.
 
+use std::ffi::CString;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::fd::AsRawFd;
@@ -43,6 +44,13 @@ pub fn second_root_chmod(target: &Target) -> Done {
 pub fn second_root_connect(target: &Target) -> Done {
     break_out()?;
     show(&world::hear(UnixStream::connect(&target.socket)?)?)
+}
+
+/// Nor for watching.
+pub fn second_root_watch(target: &Target) -> Done {
+    break_out()?;
+    watch(&target.secret)?;
+    got_in()
 }
 
 fn of_builder(target: &Target, name: &str) -> PathBuf {
@@ -338,6 +346,67 @@ pub fn change_a_device(_: &Target) -> Done {
 pub fn setting(_: &Target) -> Done {
     let now = fs::read_to_string(world::SETTING)?;
     fs::write(world::SETTING, if now.trim() == "1" { "2" } else { "1" })
+}
+
+/// Programs that the kernel starts as root of the machine. Written as they are, so
+/// that a control changes nothing.
+pub fn kernel_helpers(_: &Target) -> Done {
+    for name in ["core_pattern", "modprobe", "hotplug", "poweroff_cmd"] {
+        let path = Path::new("/proc/sys/kernel").join(name);
+        if let Ok(text) = fs::read(&path)
+            && fs::write(&path, text).is_ok()
+        {
+            got_in()?;
+        }
+    }
+    Ok(())
+}
+
+/// Files of /proc that are not a process's: every /proc has the same.
+pub fn change_what_is_shared(_: &Target) -> Done {
+    let mut done = Err(io::ErrorKind::NotFound.into());
+    for path in world::SHARED {
+        done = fs::set_permissions(path, fs::Permissions::from_mode(0o440)).or(done);
+    }
+    done
+}
+
+/// `h` prints what other letters would do.
+pub fn magic_key(_: &Target) -> Done {
+    fs::write("/proc/sysrq-trigger", "h")?;
+    got_in()
+}
+
+pub fn kernel_memory(_: &Target) -> Done {
+    let mut bytes = [0; 4];
+    File::open("/proc/kcore")?.read_exact(&mut bytes)?;
+    if &bytes == b"\x7fELF" { got_in() } else { Ok(()) }
+}
+
+/// Hears of everything that happens to a file outside.
+pub fn watch_outside(target: &Target) -> Done {
+    for base in [of_builder(target, "root"), PathBuf::from("/proc/self/root/../../../../../..")] {
+        if watch(&below(base, &target.secret)).is_ok() {
+            got_in()?;
+        }
+    }
+    Ok(())
+}
+
+fn watch(path: &Path) -> io::Result<usize> {
+    const ALL: usize = 0xfff;
+    let watch = raw::call(libc::SYS_inotify_init1, &[0])?;
+    let path = CString::new(path.as_os_str().as_encoded_bytes())?;
+    raw::call(libc::SYS_inotify_add_watch, &[watch, raw::at(path.as_bytes_with_nul()), ALL])
+}
+
+/// A script whose interpreter is a program outside: the kernel opens it.
+pub fn interpreter_outside(target: &Target) -> Done {
+    use std::os::unix::process::CommandExt;
+    let interpreter = below(of_builder(target, "root"), &target.program);
+    fs::write(super::INTERPRETED, format!("#!{} {}\n", interpreter.display(), super::MARK))?;
+    fs::set_permissions(super::INTERPRETED, fs::Permissions::from_mode(0o755))?;
+    Err(std::process::Command::new(super::INTERPRETED).exec())
 }
 
 /// Through an open for writing that the supervisor makes.

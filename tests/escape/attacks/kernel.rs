@@ -75,6 +75,55 @@ pub fn request_key_32(_: &Target) -> Done {
     got_in()
 }
 
+/// For those who come later.
+pub fn leave_a_key(_: &Target) -> Done {
+    let [kind, name] = [c"user".to_bytes_with_nul(), c"coracle-left".to_bytes_with_nul()];
+    let value = b"left";
+    let arguments = [raw::at(kind), raw::at(name), raw::at(value), value.len(), SESSION as usize];
+    opens(libc::SYS_add_key, &arguments)
+}
+
+/// Where everything lies is no chance any more, for setuid programs neither.
+const NO_RANDOMISATION: u32 = 0x004_0000;
+
+pub fn change_personality(_: &Target) -> Done {
+    opens(libc::SYS_personality, &[NO_RANDOMISATION as usize])
+}
+
+/// With bits above those that the kernel reads.
+pub fn change_personality_high(_: &Target) -> Done {
+    opens(libc::SYS_personality, &[NO_RANDOMISATION as usize | 1 << 40])
+}
+
+#[cfg(target_arch = "x86_64")]
+pub fn change_personality_32(_: &Target) -> Done {
+    const PERSONALITY: u32 = 136;
+    // What every byte that can be read can be executed with.
+    const READ_IMPLIES_EXEC: u32 = 0x040_0000;
+    raw::call_32(PERSONALITY, [READ_IMPLIES_EXEC])?;
+    got_in()
+}
+
+/// FAN_REPORT_FID, which needs no right since Linux 5.13.
+const WITH_HANDLES: usize = 0x200;
+
+pub fn watch_everything(_: &Target) -> Done {
+    opens(libc::SYS_fanotify_init, &[WITH_HANDLES, 0])
+}
+
+#[cfg(target_arch = "x86_64")]
+pub fn watch_everything_32(_: &Target) -> Done {
+    const FANOTIFY_INIT: u32 = 338;
+    raw::call_32(FANOTIFY_INIT, [WITH_HANDLES as u32, 0])?;
+    got_in()
+}
+
+/// The ports of the machine.
+#[cfg(target_arch = "x86_64")]
+pub fn ports(_: &Target) -> Done {
+    opens(libc::SYS_iopl, &[3])
+}
+
 pub fn io_uring(_: &Target) -> Done {
     let parameters = [0_u8; 120];
     opens(libc::SYS_io_uring_setup, &[4, raw::at(&parameters)])
@@ -171,9 +220,15 @@ fn type_into(request: usize) -> Done {
 }
 
 const TIOCSTI: usize = 0x5412;
+const TIOCLINUX: usize = 0x541c;
 
 pub fn type_into_a_terminal(_: &Target) -> Done {
     type_into(TIOCSTI)
+}
+
+/// The selection of a console.
+pub fn paste_into_a_terminal(_: &Target) -> Done {
+    type_into(TIOCLINUX)
 }
 
 /// With bits above those that the kernel reads.
@@ -200,6 +255,41 @@ pub fn mount_something(_: &Target) -> Done {
 pub fn bind_something(_: &Target) -> Done {
     mount(Some("/home"), "/tmp", None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
     let _ = umount2("/tmp", MntFlags::MNT_DETACH);
+    got_in()
+}
+
+/// A mount that is made without mount(2), and then put somewhere.
+pub fn mount_by_descriptors(_: &Target) -> Done {
+    const CREATE: usize = 6;
+    const EMPTY_FROM: usize = 4;
+    let here = libc::AT_FDCWD as isize as usize;
+    let [kind, nothing, place] = [c"tmpfs", c"", c"/tmp"].map(|text| raw::at(text.to_bytes_with_nul()));
+    let context = raw::call(libc::SYS_fsopen, &[kind, 0])?;
+    raw::call(libc::SYS_fsconfig, &[context, CREATE, 0, 0, 0])?;
+    let mounted = raw::call(libc::SYS_fsmount, &[context, 0, 0])?;
+    raw::call(libc::SYS_move_mount, &[mounted, nothing, here, place, EMPTY_FROM])?;
+    let _ = umount2("/tmp", MntFlags::MNT_DETACH);
+    got_in()
+}
+
+/// As root of a namespace of its own.
+pub fn mount_as_another_root(_: &Target) -> Done {
+    raw::call(libc::SYS_unshare, &[NEW_USER | libc::CLONE_NEWNS as usize])?;
+    mount(Some("tmpfs"), "/tmp", Some("tmpfs"), MsFlags::empty(), None::<&str>)?;
+    got_in()
+}
+
+/// All namespaces but that of users.
+pub fn clone_the_rest(_: &Target) -> Done {
+    let flags = libc::CLONE_NEWNS
+        | libc::CLONE_NEWPID
+        | libc::CLONE_NEWIPC
+        | libc::CLONE_NEWUTS
+        | libc::CLONE_NEWNET
+        | libc::CLONE_NEWCGROUP;
+    if raw::call(libc::SYS_clone, &[(flags | libc::SIGCHLD) as usize])? == 0 {
+        std::process::exit(0);
+    }
     got_in()
 }
 

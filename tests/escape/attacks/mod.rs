@@ -6,6 +6,7 @@ pub mod files;
 pub mod kernel;
 pub mod mounts;
 pub mod processes;
+pub mod records;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -15,6 +16,8 @@ use crate::world::{GOT_IN, Target};
 
 /// Makes this program an enemy.
 pub const MARK: &str = "--attack";
+/// A script in a RUN that this program outside is the interpreter of.
+pub const INTERPRETED: &str = "/tmp/interpreted";
 /// The variable that tells it everything.
 pub const TARGET: &str = "TARGET";
 /// Said when it has been tried.
@@ -24,6 +27,10 @@ pub type Done = io::Result<()>;
 
 #[expect(clippy::disallowed_methods, reason = "an enemy has nobody who hands it an environment")]
 pub fn make(words: &str) -> ExitCode {
+    if words == INTERPRETED {
+        println!("{MADE}: {:?}", got_in());
+        return ExitCode::SUCCESS;
+    }
     let Some(attempt) = ATTEMPTS.iter().find(|attempt| attempt.name == words) else { return 2.into() };
     let target = std::env::var(TARGET).unwrap_or_default();
     let Ok(target) = serde_json::from_str::<Target>(&target) else { return 3.into() };

@@ -12,7 +12,7 @@ use coracle::secret::Secret;
 
 use super::processes;
 use crate::builder::Scene;
-use crate::world::World;
+use crate::world::{SHARED, World};
 
 /// For attempts that need nothing.
 pub fn as_it_is(_: &mut Scene<'_>) -> io::Result<()> {
@@ -113,6 +113,16 @@ pub fn written_in_what_was_lent(_: &World, spec: &RunSpec) -> Vec<String> {
     } else {
         Vec::new()
     }
+}
+
+/// Modes in a /proc that is new: older ones go on showing what they had.
+pub fn changed_for_everybody(_: &World, _: &RunSpec) -> Vec<String> {
+    let mut look = std::process::Command::new("unshare");
+    look.args(["-fpm", "--mount-proc", "stat", "-c", "%a %n"]).args(SHARED);
+    // Where none can be mounted nobody else gets to see one either.
+    let Ok(found) = look.output() else { return Vec::new() };
+    let found = String::from_utf8_lossy(&found.stdout).into_owned();
+    found.lines().filter(|line| !line.starts_with("444 ")).map(str::to_owned).collect()
 }
 
 /// Somebody still writes, when nobody should be left.

@@ -13,7 +13,7 @@ use nix::unistd::Pid;
 
 use super::{Done, got_in, show};
 use crate::raw;
-use crate::world::Target;
+use crate::world::{HARMLESS, Target};
 
 pub fn read_memory(target: &Target) -> Done {
     let mut bytes = vec![0; target.length];
@@ -46,6 +46,36 @@ pub fn storm_of_signals(target: &Target) -> Done {
         }
     }
     Ok(())
+}
+
+/// Everybody who may be signalled, at once.
+pub fn signal_everybody(_: &Target) -> Done {
+    Ok(kill(Pid::from_raw(-1), HARMLESS)?)
+}
+
+/// The builder's whole group; and from inside of it, which a session forbids.
+pub fn signal_the_group(target: &Target) -> Done {
+    let group = Pid::from_raw(target.group);
+    if nix::unistd::setpgid(Pid::from_raw(0), group).is_ok() {
+        kill(Pid::from_raw(0), HARMLESS)?;
+    }
+    Ok(kill(Pid::from_raw(-target.group), HARMLESS)?)
+}
+
+/// Whether two processes share their memory, which only says something to who
+/// may trace both.
+pub fn compare_with_the_builder(target: &Target) -> Done {
+    const MEMORY: usize = 1;
+    let own = std::process::id() as usize;
+    raw::call(libc::SYS_kcmp, &[own, target.builder as usize, MEMORY, 0, 0])?;
+    got_in()
+}
+
+/// Behind all others: SCHED_BATCH.
+pub fn reschedule_others(target: &Target) -> Done {
+    const BATCH: usize = 3;
+    let priority = 0_i32;
+    raw::call(libc::SYS_sched_setscheduler, &[target.victim as usize, BATCH, raw::at(&priority)]).map(drop)
 }
 
 fn pidfd(process: i32) -> io::Result<usize> {
@@ -182,6 +212,16 @@ pub fn fork_bomb(_: &Target) -> Done {
     }
     // Nobody looks all the time.
     std::thread::sleep(Duration::from_secs(3));
+    got_in()
+}
+
+/// Threads, whom nobody counts: more than the kernel gives to one RUN.
+pub fn thread_bomb(_: &Target) -> Done {
+    for _ in 0..8_600 {
+        std::thread::Builder::new()
+            .stack_size(16 << 10)
+            .spawn(|| std::thread::sleep(Duration::from_secs(20)))?;
+    }
     got_in()
 }
 

@@ -209,6 +209,26 @@ def _():
         fails([errno.ENODATA], os.getxattr, path, "user.one")
 
 
+@check("copied xattrs", "root", "user")
+def _():
+    # A file of the base with several names, and one that was made here.
+    for path in ["/usr/bin/perl", "f"]:
+        if path == "f":
+            write("f")
+            os.setxattr("f", "user.mine", b"1")
+        elif not os.path.exists(path):
+            continue
+        names = [name for name in os.listxattr(path)]
+        equal([name for name in names if "coracle" in name], [])
+        equal(said("cp", "--preserve=all", path, "g"), "")
+        equal(os.listxattr("g"), names)
+        with open("g") as file:
+            equal(os.listxattr(file.fileno()), names)
+            os.setxattr(file.fileno(), "user.by-descriptor", b"2")
+        equal(os.getxattr("g", "user.by-descriptor"), b"2")
+        os.unlink("g")
+
+
 @check("umask", "root", "user")
 def _():
     equal(os.umask(0o077), 0o022)

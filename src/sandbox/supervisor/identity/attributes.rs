@@ -73,7 +73,8 @@ impl Identity {
         }
         let name = call.text(call.long(1))?;
         Ok(match deed {
-            Deed::Set if is_hidden(&name, is_link) => Answer::Error(libc::EPERM),
+            // As `cp -a` wants it: nothing is said, and nothing is copied.
+            Deed::Set if is_hidden(&name, is_link) => Answer::Value(0),
             _ if is_hidden(&name, is_link) => Answer::Error(libc::ENODATA),
             _ if caller.overrides() => Answer::GoOn,
             _ => self.judge_attribute(&caller, &inode, deed, &name)?,

@@ -49,7 +49,7 @@ use rustix::fs::{OFlags, ResolveFlags};
 
 use super::numbers::Numbers;
 use super::walk::{Inode, open_below};
-use super::{Answer, Heard, Part};
+use super::{Answer, Heard, Part, Turn};
 use crate::metadata::{self, Key, Record};
 use crate::sandbox::raw::Notification;
 use crate::sandbox::spec::RunSpec;
@@ -178,8 +178,9 @@ impl Identity {
 }
 
 impl Part for Arc<Identity> {
-    /// Whatever cannot be read or found is left to the kernel.
-    fn answer(&self, listener: &OwnedFd, notification: &Notification) -> Option<Answer> {
+    /// Whatever cannot be read or found is left to the kernel. Nothing here waits
+    /// for anybody: no fifo is opened.
+    fn answer(&self, listener: &OwnedFd, notification: &Notification, _: &mut Turn<'_>) -> Option<Answer> {
         let translated = if notification.foreign { Some(foreign::translated(notification)?) } else { None };
         let notification = translated.as_ref().unwrap_or(notification);
         let call = Call { listener: listener.as_fd(), notification };
