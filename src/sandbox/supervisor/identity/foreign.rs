@@ -139,8 +139,8 @@ const SMALL: &[(u32, libc::c_long)] = &[
 const SMALL_OF_FILES: &[(u32, libc::c_long)] =
     &[(182, libc::SYS_chown), (16, libc::SYS_lchown), (95, libc::SYS_fchown)];
 
-/// prctl(2), with its requests, and the calls that do not exist here: openat2(2) and
-/// setxattrat(2) and its kind have the same numbers.
+/// prctl(2). The calls that do not exist here, openat2(2) and setxattrat(2) and its
+/// kind, have the same numbers.
 #[cfg(target_arch = "x86_64")]
 const PRCTL: u32 = 172;
 
@@ -163,7 +163,7 @@ pub(super) fn translated(foreign: &Notification) -> Option<Notification> {
         let [fourth, fifth, sixth] = rest;
         return with(call, [file, widened(uid), widened(gid), fourth, fifth, sixth]);
     }
-    (number == PRCTL).then(|| Notification { call: libc::SYS_prctl, foreign: false, ..*foreign })
+    (number == PRCTL).then_some(Notification { call: libc::SYS_prctl, foreign: false, ..*foreign })
 }
 
 #[cfg(not(target_arch = "x86_64"))]
