@@ -182,11 +182,15 @@ fn owner_mode_and_target(mut bench: Bench) {
     assert!(!image.tree().contains_key("mine"));
 }
 
-/// Where one id exists every user of a RUN is that one, and reaches the socket.
+/// Where one id exists the socket has its owner and mode all the same.
 fn with_one_id(mut bench: Bench) {
     make_key(&bench, "ed25519", "256");
     let client = client(&bench);
-    bench.dockerfile(&format!("{client}{ASK}USER 1000\nRUN --mount=type=ssh,uid=1000,gid=1000 ssh-add -l\n"));
+    bench.dockerfile(&format!(
+        "{client}{ASK}USER 1000\nRUN --mount=type=ssh,uid=1000,gid=1000 ssh-add -l && \
+         test \"$(stat -c '%a %u:%g' $SSH_AUTH_SOCK)\" = '600 1000:1000'\n\
+         RUN --mount=type=ssh,uid=1001 ! ssh-add -l\n"
+    ));
     let run = bench.try_build(&["-t", "x", "--isolation", "single", "--ssh", "default=key-ed25519"]);
     assert_eq!(run.code, Some(0), "{}", run.stderr);
     assert!(run.stderr.contains("isolation of RUN: single"), "{}", run.stderr);

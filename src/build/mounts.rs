@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::fs::OFlags;
+
 use super::copy::{self, Picked, Target};
 use super::copy_step::{self, Source};
 use super::error::StepError;
@@ -79,15 +81,25 @@ async fn agent(work: &Work, wanted: &SshMount, own: PathBuf) -> Result<Option<(P
         None => return Ok(None),
     };
     make_directory(&own)?;
-    let access = match work.site.sandbox.rung() {
-        // No other owner can be had there, and a socket takes no record of one: it
-        // is root's, and open to whichever user the RUN has become.
-        Rung::Single => Access { mode: wanted.mode | 0o666, owner: None },
-        _ => Access { mode: wanted.mode, owner: Some((wanted.uid, wanted.gid)) },
-    };
+    let owner = (wanted.uid, wanted.gid);
+    let has_one_id = work.site.sandbox.rung() == Rung::Single;
+    let access = Access { mode: wanted.mode, owner: (!has_one_id).then_some(owner) };
     let socket = own.join(SOCKET);
     let served = ssh::serve(agent, &own, SOCKET, access, Arc::clone(&work.site.reporter));
-    Ok(Some((socket.clone(), served.map_err(|source| StepError::File { path: socket, source })?)))
+    let given = served.and_then(|served| {
+        if has_one_id {
+            give_socket(&socket, owner, &work.site.materials.record_key)?;
+        }
+        Ok(served)
+    });
+    Ok(Some((socket.clone(), given.map_err(|source| StepError::File { path: socket, source })?)))
+}
+
+/// By its record: no other owner can be had.
+fn give_socket(socket: &Path, owner: (u32, u32), key: &Key) -> std::io::Result<()> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let place = rustix::fs::open(socket, flags, rustix::fs::Mode::empty())?;
+    metadata::give(place.as_fd(), owner, key)
 }
 
 const SOCKET: &str = "agent";

@@ -122,8 +122,10 @@ pub(super) struct Notification {
     pub(super) id: u64,
     /// The thread that called, in our pid namespace.
     pub(super) thread: i32,
-    /// Number of the call, as it is on this program's own architecture.
+    /// Number of the call, on the caller's architecture.
     pub(super) call: libc::c_long,
+    /// That is another one than this program's own.
+    pub(super) foreign: bool,
     pub(super) arguments: [u64; 6],
 }
 
@@ -142,11 +144,8 @@ pub(super) fn next_notification(listener: BorrowedFd<'_>) -> io::Result<Notifica
     Ok(Notification {
         id: notice.id,
         thread: notice.pid.cast_signed(),
-        call: if notice.data.arch == OWN {
-            notice.data.nr.into()
-        } else {
-            super::supervisor::own_number(notice.data.nr.into())
-        },
+        call: notice.data.nr.into(),
+        foreign: notice.data.arch != OWN,
         arguments: notice.data.args,
     })
 }

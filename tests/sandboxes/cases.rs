@@ -68,7 +68,7 @@ pub const CASES: [Case; 15] = [
     COMBINED,
 ];
 
-const FILES: [(&str, &str); 12] = [
+const FILES: [(&str, &str); 13] = [
     ("apt/conf", include_str!("apt/conf")),
     ("apt/clean", include_str!("apt/clean")),
     ("functional/checks.py", include_str!("functional/checks.py")),
@@ -81,6 +81,7 @@ const FILES: [(&str, &str); 12] = [
     ("functional/shell.sh", include_str!("functional/shell.sh")),
     ("functional/sockets.py", include_str!("functional/sockets.py")),
     ("functional/times.py", include_str!("functional/times.py")),
+    ("functional/users.py", include_str!("functional/users.py")),
 ];
 
 /// Fills `context` for all of them. `base` is the reference of the Debian base.

@@ -200,8 +200,11 @@ impl Report {
 
     /// Whether setuid programs and file capabilities gain anything in a RUN.
     fn setuid_works(&self) -> bool {
-        let taken = self.survey.taken().rung;
-        matches!(taken, Rung::Namespaces | Rung::Mounts) && !self.survey.no_new_privileges
+        match self.survey.taken().rung {
+            Rung::Namespaces | Rung::Mounts => !self.survey.no_new_privileges,
+            // There the supervisor gives what the kernel would.
+            rung => rung == Rung::Single,
+        }
     }
 
     fn differences(&self) -> impl Iterator<Item = &'static str> {

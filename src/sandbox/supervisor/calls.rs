@@ -216,7 +216,7 @@ impl Service {
             Request::ChangeRoot { place }
                 if !self.may_chroot && self.protections.keep(Protection::OneRoot) =>
             {
-                self.change_root(&asked(&place)?.path)
+                self.change_root(thread, &asked(&place)?.path)
             }
             Request::ChangeRoot { .. } => {
                 self.changed_root.store(true, Ordering::SeqCst);
@@ -331,7 +331,11 @@ impl Service {
 
     /// To where it is already: a success. Anywhere else two roots would lead
     /// out of both.
-    fn change_root(&self, path: &Path) -> io::Result<Answer> {
+    fn change_root(&self, thread: i32, path: &Path) -> io::Result<Answer> {
+        // Root alone has CAP_SYS_CHROOT elsewhere.
+        if task::Identity::of(thread)?.uid != 0 {
+            return Ok(Answer::Error(libc::EPERM));
+        }
         let found = self.tree.look(path, true)?;
         let [found, root] = [rustix::fs::fstat(found)?, rustix::fs::fstat(&self.tree.root)?];
         let same = found.st_ino == root.st_ino && found.st_dev == root.st_dev;

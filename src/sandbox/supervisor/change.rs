@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use nix::libc;
-use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, Timespec, Timestamps, Uid};
+use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid};
 
 use super::attributes::{LONGEST, is_ordinary};
 use super::open::errno;
@@ -59,9 +59,26 @@ impl Service {
         follow: bool,
         action: impl FnOnce(&OwnedFd) -> io::Result<()>,
     ) -> io::Result<Answer> {
-        Ok(match self.tree.resolve(path, follow, thread)? {
+        let target = self.tree.resolve(path, follow, thread)?;
+        // Of a terminal itself, not of its placeholder.
+        if let Target::Served(inode, _) = target
+            && let Ok(end) = self.tree.terminals.end_at(inode)
+        {
+            let changed = Identity::of(thread)?.act(|| action(&end));
+            return Ok(Answer::of(changed, |()| Answer::Value(0)));
+        }
+        Ok(match target {
             Target::Tree(fd) => {
                 let changed = Identity::of(thread)?.act(|| action(&fd));
+                Answer::of(changed, |()| Answer::Value(0))
+            }
+            Target::Proc(Node::Place { path, text }) if follow && is_pipe(&text) => {
+                let flags = OFlags::PATH | OFlags::CLOEXEC;
+                let pipe = format!("/proc/{path}");
+                let fd = task::look_at(thread, || Ok(rustix::fs::open(&pipe, flags, Mode::empty())?))?;
+                let is_one = FileType::from_raw_mode(rustix::fs::fstat(&fd)?.st_mode) == FileType::Fifo;
+                let changed =
+                    if is_one { Identity::of(thread)?.act(|| action(&fd)) } else { Err(errno(libc::EPERM)) };
                 Answer::of(changed, |()| Answer::Value(0))
             }
             Target::Proc(_) => Answer::Error(libc::EPERM),
@@ -180,7 +197,7 @@ impl Service {
             return Err(errno(libc::ENOENT));
         }
         let fd = task::look_at(thread, || {
-            let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC;
+            let flags = OFlags::PATH | OFlags::CLOEXEC;
             Ok(rustix::fs::open(format!("/proc/{path}"), flags, Mode::empty())?)
         })?;
         // Memory and other file systems the kernel refuses itself (EXDEV).
@@ -188,4 +205,9 @@ impl Service {
         let regular = FileType::from_raw_mode(file.st_mode) == FileType::RegularFile;
         if regular && file.st_nlink == 0 { Ok(fd) } else { Err(errno(libc::ENOENT)) }
     }
+}
+
+/// What /proc says a link to a pipe leads to.
+fn is_pipe(text: &Path) -> bool {
+    text.as_os_str().as_encoded_bytes().starts_with(b"pipe:[")
 }

@@ -11,6 +11,7 @@ use seccompiler::sock_filter;
 
 use super::{Protection, Protections, attributes, ipc, names, neighbours};
 use crate::sandbox::instructions::*;
+use crate::sandbox::raw::Notification;
 
 /// What a supervisor wants to hear of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,12 +159,14 @@ fn with_path(call: libc::c_long, argument: u32) -> [sock_filter; 7] {
     ]
 }
 
-/// A call of another architecture that is heard of, by the number it has here.
-pub(in crate::sandbox) fn own_number(foreign: libc::c_long) -> libc::c_long {
-    match foreign {
+/// A call of another architecture as it is here; nothing for one that only another
+/// part's filter hears of.
+pub(super) fn translated(foreign: &Notification) -> Option<Notification> {
+    let call = match foreign.call {
         FOREIGN_CHROOT => libc::SYS_chroot,
-        other => attributes::own_number(other),
-    }
+        other => attributes::own_number(other)?,
+    };
+    Some(Notification { call, foreign: false, ..*foreign })
 }
 
 /// Whether the filter for [`Heard::Paths`] lets this call pass for a flag of it;
@@ -302,7 +305,9 @@ mod tests {
             assert_eq!(run_on(OWN ^ 1, &program, FOREIGN_CHROOT, [0; 6]), expected, "{heard:?}");
             assert_eq!(run_on(OWN ^ 1, &program, 3, [0; 6]), libc::SECCOMP_RET_ALLOW);
         }
-        assert_eq!(own_number(FOREIGN_CHROOT), libc::SYS_chroot);
+        let foreign = |call| Notification { id: 1, thread: 2, call, foreign: true, arguments: [0; 6] };
+        let found = |call| translated(&foreign(call)).map(|found| found.call);
+        assert_eq!((found(FOREIGN_CHROOT), found(3)), (Some(libc::SYS_chroot), None));
     }
 
     #[test]

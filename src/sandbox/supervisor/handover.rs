@@ -2,10 +2,10 @@
 //! system calls, and the root that they are about.
 
 use std::io::{self, IoSlice, IoSliceMut};
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 
-use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+use nix::sys::socket::{ControlMessage, MsgFlags, MultiHeaders, sendmmsg};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
 use super::filter::{self, Heard};
@@ -61,7 +61,10 @@ pub(in crate::sandbox) fn give(
         Heard::Neighbours => b'n',
     };
     let word = [heard, u8::from(listener.killable)];
-    Ok(sendmsg::<()>(to.as_raw_fd(), &[IoSlice::new(&word)], &rights, MsgFlags::empty(), None).map(drop)?)
+    // Not sendmsg(2): the listener hears of that, and nobody listens yet.
+    let mut headers = MultiHeaders::<()>::preallocate(1, Some(nix::cmsg_space!([RawFd; 2])));
+    let messages = [[IoSlice::new(&word)]];
+    Ok(sendmmsg(to.as_raw_fd(), &mut headers, &messages, [None], rights, MsgFlags::empty()).map(drop)?)
 }
 
 /// Nobody makes devices then, nor tells a record from another attribute.

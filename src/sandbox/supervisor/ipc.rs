@@ -90,6 +90,10 @@ pub(super) fn foreign_steps() -> Vec<sock_filter> {
 
 impl Part for Objects {
     fn answer(&self, listener: &OwnedFd, notification: &Notification, _: &mut Turn<'_>) -> Option<Answer> {
+        // Of foreign programs the filter refuses them.
+        if notification.foreign {
+            return None;
+        }
         let kind = |calls: &[(libc::c_long, Kind)]| {
             calls.iter().find(|(call, _)| *call == notification.call).map(|(_, kind)| *kind)
         };
@@ -269,7 +273,7 @@ mod tests {
     fn notification(call: libc::c_long, arguments: &[u64]) -> Notification {
         let mut all = [0; 6];
         all[..arguments.len()].copy_from_slice(arguments);
-        Notification { id: 0, thread: std::process::id().cast_signed(), call, arguments: all }
+        Notification { id: 0, thread: std::process::id().cast_signed(), call, foreign: false, arguments: all }
     }
 
     #[test]

@@ -60,7 +60,7 @@ use office::{Office, Part, Turn};
 use task::Memories;
 use walk::{Served, Tree};
 
-pub(super) use filter::{Heard, own_number};
+pub(super) use filter::Heard;
 pub(super) use handover::{Handover, give, is_possible, take};
 pub(super) use identity::Identity;
 pub(super) use identity::{FIRST as FIRST_SLACK, slack, slack_path};
@@ -162,12 +162,15 @@ pub(super) fn start(handover: Handover, mut parts: Parts) -> io::Result<()> {
     rustix::process::umask(rustix::fs::Mode::empty());
     let listener = Arc::new(listener);
     let mut all: Vec<Box<dyn Part>> = Vec::new();
-    let identity = parts.identity.take();
-    let is_owner_kept = identity.is_some();
+    let mut identity = parts.identity.take();
+    if let Some(identity) = &mut identity {
+        identity.settle(&root, heard)?;
+    }
+    let identity = identity.map(Arc::new);
     let busy = identity.is_some() || heard != Heard::Devices;
     // Identity makes its own devices.
     let needs_tree = identity.is_none() || heard != Heard::Devices;
-    all.extend(identity.map(|identity| Box::new(identity) as Box<dyn Part>));
+    all.extend(identity.clone().map(|identity| Box::new(identity) as Box<dyn Part>));
     all.extend(parts.objects.take().map(|objects| Box::new(objects) as Box<dyn Part>));
     if needs_tree {
         all.push(Box::new(Service {
@@ -178,7 +181,7 @@ pub(super) fn start(handover: Handover, mut parts: Parts) -> io::Result<()> {
             real_devices: parts.real_devices,
             protections: parts.protections,
             memories: Memories::default(),
-            is_owner_kept,
+            identity,
             revives: killable,
         }));
     }
@@ -242,14 +245,16 @@ struct Service {
     real_devices: bool,
     protections: Protections,
     memories: Memories,
-    /// Somebody else keeps who owns what.
-    is_owner_kept: bool,
+    /// Where users are kept, who processes are.
+    identity: Option<Arc<Identity>>,
     /// Processes that changed their ids stay readable, and what they fork.
     revives: bool,
 }
 
 impl Part for Service {
     fn answer(&self, _: &OwnedFd, notification: &Notification, turn: &mut Turn<'_>) -> Option<Answer> {
+        let translated = if notification.foreign { Some(filter::translated(notification)?) } else { None };
+        let notification = translated.as_ref().unwrap_or(notification);
         if filter::passes_by_flag(notification.call, notification.arguments) {
             return None;
         }

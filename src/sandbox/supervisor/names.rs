@@ -66,7 +66,7 @@ impl Service {
     /// Nothing if it is another call.
     pub(super) fn answer_named(&self, notification: &Notification, turn: &mut Turn<'_>) -> Option<Answer> {
         let (named, address) = named(notification)?;
-        if self.is_owner_kept {
+        if self.identity.is_some() {
             return Some(Answer::GoOn);
         }
         Some(self.try_named(notification, &named, address, turn).unwrap_or(Answer::GoOn))

@@ -62,6 +62,11 @@ impl Numbers {
         found
     }
 
+    /// All processes of the RUN, by our numbers, where they are not its own.
+    pub(super) fn all(&self) -> io::Result<Vec<i32>> {
+        Ok(processes()?.into_iter().map(|(ours, _)| ours).filter(|ours| is_of_run(*ours)).collect())
+    }
+
     /// The thread of `process` (ours) that a RUN calls `shown`.
     pub(super) fn thread(&self, process: i32, shown: i32) -> io::Result<i32> {
         let threads = || {

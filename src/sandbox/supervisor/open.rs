@@ -119,6 +119,10 @@ impl Service {
                 let mut text = String::new();
                 File::from(open_file(thread, path, OFlags::RDONLY)?).read_to_string(&mut text)?;
                 let text = self.tree.numbers.translate(name, &text, *task)?;
+                let text = match &self.identity {
+                    Some(identity) if name == "status" => identity.retell(*task, &text),
+                    _ => text,
+                };
                 open_link(&sealed(text.as_bytes())?, OFlags::RDONLY)
             }
             Node::File { path, .. } => open_file(thread, path, flags),

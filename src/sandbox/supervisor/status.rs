@@ -15,8 +15,8 @@ use super::proc::Node;
 use super::task::{self, Identity};
 use super::terminals::MULTIPLEXER;
 use super::walk::{Served, Target};
-use super::{Answer, Service};
-use crate::metadata::{Device, DeviceKind};
+use super::{Answer, Service, identity};
+use crate::metadata::{Device, DeviceKind, Record};
 use crate::sandbox::mounts::{link, open_path};
 use crate::sandbox::raw::{self, Notification};
 
@@ -56,13 +56,27 @@ impl Service {
                     Node::Link { .. } => "self".to_owned(),
                 };
                 let path = Path::new("/proc").join(path);
-                task::look_at(notification.thread, || bytes(CWD, &path, flags, extended))
+                let found = task::look_at(notification.thread, || bytes(CWD, &path, flags, extended));
+                found.map(|bytes| self.with_owner(bytes, &path, extended.is_some()))
             }
         };
         Ok(match found {
             Ok(bytes) => self.put(notification, buffer, &bytes, 0),
             Err(error) => Answer::Error(error.raw_os_error().unwrap_or(libc::EIO)),
         })
+    }
+
+    /// Of what belongs to a process the user that it has become, where users are kept.
+    fn with_owner(&self, bytes: Vec<u8>, path: &Path, extended: bool) -> Vec<u8> {
+        let process =
+            path.strip_prefix("/proc").ok().and_then(|below| below.iter().next()?.to_str()?.parse().ok());
+        match (&self.identity, process) {
+            (Some(identity), Some(process)) => {
+                let owner = Some(identity.owner_of_task(process));
+                identity::with_record(bytes, &Record { owner, ..Record::default() }, extended)
+            }
+            _ => bytes,
+        }
     }
 
     /// Programs ask whether /proc is one before they rely on it.

@@ -11,6 +11,7 @@ import processes  # noqa: E402, F401
 import sharing  # noqa: E402, F401
 import sockets  # noqa: E402, F401
 import times  # noqa: E402, F401
+import users  # noqa: E402, F401
 from harness import main  # noqa: E402
 
 # Not in a process that multiprocessing starts anew.

@@ -10,8 +10,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use nix::libc;
 use rustix::io::Errno;
 
-use super::Identity;
 use super::call::{Call, link};
+use super::credentials::{Credentials, SETFCAP};
+use super::permission::{READ, WRITE};
+use super::{Identity, REFUSED};
 use crate::metadata::{is_hidden, takes_any};
 use crate::sandbox::supervisor::Answer;
 
@@ -31,16 +33,15 @@ enum By {
     Descriptor,
 }
 
-pub(super) struct Request {
-    inode: OwnedFd,
-    deed: Deed,
+/// Whether a call is about attributes.
+pub(super) fn is_one(call: libc::c_long) -> bool {
+    kind(call).is_some()
 }
 
-/// Nothing for calls about something else.
-pub(super) fn request(call: &Call<'_>) -> Option<io::Result<Request>> {
+fn kind(call: libc::c_long) -> Option<(Deed, By)> {
     const FOLLOWED: By = By::Path { follow: true };
     const ITSELF: By = By::Path { follow: false };
-    let (deed, by) = match call.notification.call {
+    Some(match call {
         libc::SYS_getxattr => (Deed::Get, FOLLOWED),
         libc::SYS_lgetxattr => (Deed::Get, ITSELF),
         libc::SYS_fgetxattr => (Deed::Get, By::Descriptor),
@@ -54,27 +55,50 @@ pub(super) fn request(call: &Call<'_>) -> Option<io::Result<Request>> {
         libc::SYS_lremovexattr => (Deed::Remove, ITSELF),
         libc::SYS_fremovexattr => (Deed::Remove, By::Descriptor),
         _ => return None,
-    };
-    let inode = match by {
-        By::Path { follow } => call.place_here(0).and_then(|place| call.find(&place, follow)),
-        By::Descriptor => call.descriptor_in(0),
-    };
-    Some(inode.map(|inode| Request { inode, deed }))
+    })
 }
 
 impl Identity {
-    pub(super) fn attributes(&self, call: &Call<'_>, request: Request) -> io::Result<Answer> {
-        let is_link = !takes_any(request.inode.as_fd())?;
-        if request.deed == Deed::List {
-            return list(call, &request.inode, is_link);
+    pub(super) fn attributes(&self, call: &Call<'_>) -> io::Result<Answer> {
+        let Some((deed, by)) = kind(call.notification.call) else { return Ok(Answer::GoOn) };
+        let caller = self.caller(call);
+        let inode = match by {
+            By::Path { follow } => self.inode(call, &caller, &call.place_here(0)?, follow)?,
+            By::Descriptor => Some(call.descriptor_in(0)?),
+        };
+        let Some(inode) = inode else { return Ok(REFUSED) };
+        let is_link = !takes_any(inode.as_fd())?;
+        if deed == Deed::List {
+            return list(call, &inode, is_link);
         }
         let name = call.text(call.long(1))?;
-        Ok(match request.deed {
-            _ if !is_hidden(&name, is_link) => Answer::GoOn,
+        Ok(match deed {
             // As `cp -a` wants it: nothing is said, and nothing is copied.
-            Deed::Set => Answer::Value(0),
-            _ => Answer::Error(libc::ENODATA),
+            Deed::Set if is_hidden(&name, is_link) => Answer::Value(0),
+            _ if is_hidden(&name, is_link) => Answer::Error(libc::ENODATA),
+            _ if caller.overrides() => Answer::GoOn,
+            _ => self.judge_attribute(&caller, &inode, deed, &name)?,
         })
+    }
+
+    /// xattr(7), "Extended attribute namespaces".
+    fn judge_attribute(
+        &self,
+        caller: &Credentials,
+        inode: &OwnedFd,
+        deed: Deed,
+        name: &[u8],
+    ) -> io::Result<Answer> {
+        let refuses =
+            |wanted| Ok::<_, io::Error>(takes_any(inode.as_fd())? && !self.allows(caller, inode, wanted)?);
+        let refused = match deed {
+            Deed::Get if name.starts_with(b"user.") => refuses(READ)?.then_some(libc::EACCES),
+            Deed::Get | Deed::List => None,
+            _ if name.starts_with(b"user.") => refuses(WRITE)?.then_some(libc::EACCES),
+            _ if name == b"security.capability" => (!caller.can(SETFCAP)).then_some(libc::EPERM),
+            _ => (!self.owns(caller, inode)?).then_some(libc::EPERM),
+        };
+        Ok(refused.map_or(Answer::GoOn, Answer::Error))
     }
 }
 

@@ -79,6 +79,26 @@ impl<'a> Call<'a> {
         self.place(libc::AT_FDCWD, path)
     }
 
+    /// Likewise, where an empty path is an error without this flag.
+    ///
+    /// # Errors
+    /// `ENOENT`, which the kernel tells.
+    pub(super) fn place_with(&self, directory: usize, path: usize, flags: i32) -> io::Result<Place> {
+        let place = self.place_at(directory, path)?;
+        let is_missing = place.path.as_os_str().is_empty() && flags & libc::AT_EMPTY_PATH == 0;
+        if is_missing { Err(errno(libc::ENOENT)) } else { Ok(place) }
+    }
+
+    /// From the working directory, where an empty path is an error.
+    ///
+    /// # Errors
+    /// `ENOENT`, which the kernel tells.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn named(&self, path: usize) -> io::Result<Place> {
+        let place = self.place_here(path)?;
+        if place.path.as_os_str().is_empty() { Err(errno(libc::ENOENT)) } else { Ok(place) }
+    }
+
     fn place(&self, directory: i32, path: usize) -> io::Result<Place> {
         let text = self.text(self.long(path))?;
         Ok(Place { directory, path: Path::new(OsStr::from_bytes(&text)).to_owned() })
@@ -125,24 +145,33 @@ impl<'a> Call<'a> {
     /// # Errors
     /// `EINVAL` for what is no name that could be made.
     pub(super) fn parent(&self, place: &Place) -> io::Result<(OwnedFd, OsString)> {
-        let bytes = place.path.as_os_str().as_bytes();
-        let end = bytes.iter().rposition(|byte| *byte != b'/').ok_or_else(|| errno(libc::EINVAL))? + 1;
-        let start = bytes[..end].iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
-        let name = OsStr::from_bytes(&bytes[start..end]).to_owned();
-        if name == "." || name == ".." {
-            return Err(errno(libc::EINVAL));
-        }
-        let parent = Path::new(OsStr::from_bytes(&bytes[..start])).to_owned();
-        let found = self.find(&Place { path: parent, ..place.clone() }, true)?;
+        let (above, name) = place.split()?;
+        let found = self.find(&above, true)?;
         if is_proc(&found)? { Err(errno(libc::EINVAL)) } else { Ok((found, name)) }
     }
 
-    fn root(&self) -> io::Result<OwnedFd> {
+    pub(super) fn root(&self) -> io::Result<OwnedFd> {
         open_link(&format!("/proc/{}/root", self.thread()))
     }
 
-    fn descriptor(&self, number: i32) -> io::Result<OwnedFd> {
+    pub(super) fn descriptor(&self, number: i32) -> io::Result<OwnedFd> {
         open_link(&self.link(number))
+    }
+
+    /// What a process has open under a number; the caller itself, or another one
+    /// of the RUN.
+    pub(super) fn descriptor_of(&self, process: i32, number: i32) -> io::Result<OwnedFd> {
+        let opened = open_link(&format!("/proc/{process}/fd/{number}"))?;
+        self.still_there()?;
+        Ok(opened)
+    }
+
+    /// The descriptor that the path of an open starts from.
+    pub(super) fn start_of_path(&self) -> i32 {
+        match self.notification.call {
+            libc::SYS_openat => self.int(0).cast_signed(),
+            _ => libc::AT_FDCWD,
+        }
     }
 
     fn link(&self, number: i32) -> String {
@@ -153,7 +182,7 @@ impl<'a> Call<'a> {
     }
 
     /// A directory of the caller's, as its path below the caller's root.
-    fn inside(&self, directory: i32) -> io::Result<PathBuf> {
+    pub(super) fn inside(&self, directory: i32) -> io::Result<PathBuf> {
         let (outer, root) =
             (fs::read_link(self.link(directory))?, fs::read_link(format!("/proc/{}/root", self.thread()))?);
         let inner = outer.strip_prefix(&root).map_err(|_| errno(libc::ENOENT))?;

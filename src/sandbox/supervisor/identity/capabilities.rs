@@ -63,6 +63,8 @@ impl Identity {
             libc::PR_CAPBSET_DROP if argument <= LAST => self.change(call, own.drop_from_bounding(argument)),
             libc::PR_GET_SECUREBITS => Ok(Answer::Value(own.secure_bits.into())),
             libc::PR_SET_SECUREBITS => self.change(call, own.set_secure_bits(argument)),
+            libc::PR_GET_NO_NEW_PRIVS => yes(own.no_new_privileges),
+            libc::PR_SET_NO_NEW_PRIVS if argument == 1 => self.change(call, Ok(own.without_new_privileges())),
             libc::PR_CAP_AMBIENT => {
                 let capability = call.int(2);
                 if capability > LAST {

@@ -12,11 +12,11 @@ use std::os::unix::ffi::OsStringExt;
 use nix::libc;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 
-use super::Identity;
 use super::call::{Call, Place, errno, link};
-use super::credentials::MKNOD;
+use super::credentials::{Credentials, MKNOD};
 use super::owner::split_mode;
-use super::permission::{ENTER, WRITE};
+use super::way::End;
+use super::{Identity, REFUSED};
 use crate::metadata::Record;
 use crate::sandbox::supervisor::devices::Wanted;
 use crate::sandbox::supervisor::{Answer, devices};
@@ -38,63 +38,98 @@ struct Request {
     mode: u32,
 }
 
+impl Request {
+    /// `name/` is a directory or an error.
+    fn names_a_directory(&self) -> bool {
+        self.place.path.as_os_str().as_encoded_bytes().ends_with(b"/")
+    }
+}
+
 impl Identity {
     pub(super) fn create(&self, call: &Call<'_>) -> io::Result<Answer> {
+        let caller = self.caller(call);
         // Most is root's, and most of that is not made but opened.
-        if !may_make(call) && self.caller(call).overrides() {
-            return Ok(Answer::GoOn);
+        if !may_make(call) && caller.overrides() {
+            return self.open_as_root(call);
         }
         let request = request(call)?;
-        // `name/` is a directory or an error.
-        let slash = request.place.path.as_os_str().as_encoded_bytes().ends_with(b"/");
-        if slash && !matches!(request.want, Want::Directory) {
-            return Ok(Answer::GoOn);
+        match request.want {
+            Want::File { flags } if flags.contains(OFlags::TMPFILE) => {
+                self.make_unnamed(call, &caller, &request.place, flags, request.mode)
+            }
+            Want::File { flags } if !caller.overrides() => self.open(call, &caller, &request, flags),
+            Want::Directory => self.make_in_parent(call, &caller, &request),
+            _ if request.names_a_directory() => Ok(Answer::GoOn),
+            _ => self.make_in_parent(call, &caller, &request),
         }
-        if let Want::File { flags } = request.want
-            && !flags.contains(OFlags::CREATE)
-        {
-            return match flags.contains(OFlags::TMPFILE) {
-                true => self.make_unnamed(call, &request.place, flags, request.mode),
-                false => self.open_existing(call, &request.place, flags),
-            };
-        }
-        let (parent, name) = call.parent(&request.place)?;
-        let owner = self.new_owner(call, &parent)?;
-        let Some(owner) =
-            owner.filter(|owner| *owner != (0, 0) || matches!(request.want, Want::Device { .. }))
-        else {
-            return Ok(Answer::GoOn);
-        };
-        let caller = self.caller(call);
-        if rustix::fs::statat(&parent, &name, AtFlags::SYMLINK_NOFOLLOW).is_ok() {
-            return match request.want {
-                Want::File { flags } => self.open_existing(call, &request.place, flags),
-                _ => Ok(Answer::GoOn),
-            };
-        }
-        if !caller.overrides() && !self.allows(&caller, &parent, WRITE | ENTER)? {
-            return Ok(Answer::Error(libc::EACCES));
-        }
-        let mode = request.mode & !call.umask()?;
-        call.still_there()?;
-        self.make(call, &parent, &name, &request.want, mode, owner)
     }
 
-    /// Whom something new in `directory` belongs to; nothing where that is none
-    /// of our business.
-    fn new_owner(&self, call: &Call<'_>, directory: &OwnedFd) -> io::Result<Option<(u32, u32)>> {
-        let caller = self.caller(call);
-        let stat = rustix::fs::fstat(directory)?;
-        if stat.st_mode & SETGID == 0 {
-            return Ok(Some((caller.user.files, caller.group.files)));
+    /// Opening by a user; also what is made, at the end of a link too.
+    fn open(
+        &self,
+        call: &Call<'_>,
+        caller: &Credentials,
+        request: &Request,
+        flags: OFlags,
+    ) -> io::Result<Answer> {
+        let makes = flags.contains(OFlags::CREATE);
+        let follow = !flags.contains(OFlags::NOFOLLOW) && !flags.contains(OFlags::CREATE | OFlags::EXCL);
+        match self.walk(call, caller, &request.place, follow)? {
+            End::Found(inode) => self.open_existing(call, caller, &inode, flags),
+            End::Refused => Ok(REFUSED),
+            End::Proc(below) => self.open_proc(call, caller, &below, flags),
+            // `name/` is an error.
+            End::Absent { parent, name } if makes && !request.names_a_directory() => {
+                self.make_new(call, caller, &parent, &name, &request.want, request.mode)
+            }
+            End::Absent { .. } => Ok(Answer::GoOn),
         }
-        let owner = self.record(directory)?.and_then(|record| record.owner).unwrap_or((0, 0));
-        Ok(Some((caller.user.files, owner.1)))
+    }
+
+    fn make_in_parent(&self, call: &Call<'_>, caller: &Credentials, request: &Request) -> io::Result<Answer> {
+        let Some((parent, name)) = self.walk_to_parent(call, caller, &request.place)? else {
+            return Ok(REFUSED);
+        };
+        if rustix::fs::statat(&parent, &name, AtFlags::SYMLINK_NOFOLLOW).is_ok() {
+            return Ok(Answer::GoOn);
+        }
+        self.make_new(call, caller, &parent, &name, &request.want, request.mode)
+    }
+
+    fn make_new(
+        &self,
+        call: &Call<'_>,
+        caller: &Credentials,
+        parent: &OwnedFd,
+        name: &OsString,
+        want: &Want,
+        mode: u32,
+    ) -> io::Result<Answer> {
+        if !self.may_add(caller, parent)? {
+            return Ok(REFUSED);
+        }
+        let owner = self.new_owner(caller, parent)?;
+        if owner == (0, 0) && !matches!(want, Want::Device { .. }) {
+            return Ok(Answer::GoOn);
+        }
+        let mode = mode & !call.umask()?;
+        call.still_there()?;
+        self.make(caller, parent, name, want, mode, owner)
+    }
+
+    /// Whom something new in `directory` belongs to.
+    pub(super) fn new_owner(&self, caller: &Credentials, directory: &OwnedFd) -> io::Result<(u32, u32)> {
+        let stat = rustix::fs::fstat(directory)?;
+        let group = match stat.st_mode & SETGID {
+            0 => caller.group.files,
+            _ => self.owner_of(directory, &stat)?.1,
+        };
+        Ok((caller.user.files, group))
     }
 
     fn make(
         &self,
-        call: &Call<'_>,
+        caller: &Credentials,
         parent: &OwnedFd,
         name: &OsString,
         want: &Want,
@@ -110,7 +145,7 @@ impl Identity {
             Want::Link { text } => rustix::fs::symlinkat(text.as_c_str(), parent, name)?,
             Want::Node { kind } => rustix::fs::mknodat(parent, name, *kind, permissions, 0)?,
             Want::Device { kind, number } => {
-                if !self.caller(call).can(MKNOD) || *number == 0 {
+                if !caller.can(MKNOD) || *number == 0 {
                     return Ok(Answer::Error(libc::EPERM));
                 }
                 return self.make_device(parent, name, (*kind, *number), mode, owner);
@@ -139,11 +174,22 @@ impl Identity {
     }
 
     /// `O_TMPFILE`: the place is a directory.
-    fn make_unnamed(&self, call: &Call<'_>, place: &Place, flags: OFlags, mode: u32) -> io::Result<Answer> {
-        let directory = call.find(place, true)?;
-        let Some(owner) = self.new_owner(call, &directory)?.filter(|owner| *owner != (0, 0)) else {
+    fn make_unnamed(
+        &self,
+        call: &Call<'_>,
+        caller: &Credentials,
+        place: &Place,
+        flags: OFlags,
+        mode: u32,
+    ) -> io::Result<Answer> {
+        let Some(directory) = self.inode(call, caller, place, true)? else { return Ok(REFUSED) };
+        if !self.may_add(caller, &directory)? {
+            return Ok(REFUSED);
+        }
+        let owner = self.new_owner(caller, &directory)?;
+        if owner == (0, 0) {
             return Ok(Answer::GoOn);
-        };
+        }
         let mode = Mode::from_raw_mode(mode & !call.umask()? & 0o1777);
         let made = rustix::fs::openat(&directory, ".", flags | OFlags::CLOEXEC, mode)?;
         self.keep(&Record { owner: Some(owner), ..Record::default() }, &made)?;

@@ -1,19 +1,25 @@
 //! Who a task of the RUN believes to be, and what it may make of that: the
 //! rules of credentials(7), setresuid(2) and capabilities(7), without a kernel.
 //!
-//! A set-user-ID program gains nothing here, as under no_new_privs.
+//! What a set-user-ID program gives is told by [`gain`](super::gain).
 
 use nix::libc;
+
+use super::gain::Gift;
 
 /// Capabilities by number (linux/capability.h).
 pub(super) const CHOWN: u32 = 0;
 pub(super) const DAC_OVERRIDE: u32 = 1;
 pub(super) const FOWNER: u32 = 3;
 pub(super) const FSETID: u32 = 4;
+pub(super) const KILL: u32 = 5;
 pub(super) const SETGID: u32 = 6;
 pub(super) const SETUID: u32 = 7;
 pub(super) const SETPCAP: u32 = 8;
+pub(super) const SYS_CHROOT: u32 = 18;
+pub(super) const SYS_PTRACE: u32 = 19;
 pub(super) const MKNOD: u32 = 27;
+pub(super) const SETFCAP: u32 = 31;
 
 /// `SECBIT_KEEP_CAPS`, which exec and prctl(PR_SET_KEEPCAPS) change.
 const KEEP_CAPABILITIES: u32 = 1 << 4;
@@ -21,6 +27,10 @@ const KEEP_CAPABILITIES: u32 = 1 << 4;
 const NO_ROOT: u32 = 1;
 /// `SECBIT_NO_SETUID_FIXUP`.
 const NO_FIXUP: u32 = 1 << 2;
+
+/// Capabilities that follow the user id for files: CHOWN, DAC_OVERRIDE,
+/// DAC_READ_SEARCH, FOWNER, FSETID, LINUX_IMMUTABLE, MKNOD, MAC_OVERRIDE.
+const OF_FILES: u64 = 0b1_1111 | 1 << 9 | 1 << 27 | 1 << 32;
 
 /// "Leave it as it is" in set*id calls.
 const SAME: u32 = u32::MAX;
@@ -56,6 +66,8 @@ pub(super) struct Credentials {
     pub(super) bounding: u64,
     pub(super) ambient: u64,
     pub(super) secure_bits: u32,
+    /// As it was asked for; to the kernel every process of the RUN has it.
+    pub(super) no_new_privileges: bool,
 }
 
 type Change = Result<Credentials, i32>;
@@ -137,7 +149,8 @@ impl Credentials {
         let mut groups = groups.to_vec();
         groups.sort_unstable();
         let (user, group) = (Ids::all(uid), Ids::all(gid));
-        Self { user, group, groups, sets, bounding, ambient: 0, secure_bits: 0 }
+        let (ambient, secure_bits, no_new_privileges) = (0, 0, false);
+        Self { user, group, groups, sets, bounding, ambient, secure_bits, no_new_privileges }
     }
 
     /// Whether it may use the capability.
@@ -145,21 +158,37 @@ impl Credentials {
         self.sets.effective & (1 << capability) != 0
     }
 
-    /// What becomes of it in execve(2): the saved ids are the effective ones,
-    /// root gets all capabilities, others the ambient ones.
+    /// What becomes of it in execve(2) of a program that gives nothing.
     pub(super) fn after_exec(&self) -> Self {
+        self.executing(Gift::default())
+    }
+
+    /// What becomes of it in execve(2), as capabilities(7) has it under
+    /// "Transformation of capabilities during execve()": the saved ids are the
+    /// effective ones, root gets all capabilities, others those of the file and the
+    /// ambient ones.
+    pub(super) fn executing(&self, gift: Gift) -> Self {
         let mut new = self.keep_capabilities(false);
+        new.user.effective = gift.uid.unwrap_or(new.user.effective);
+        new.group.effective = gift.gid.unwrap_or(new.group.effective);
         for ids in [&mut new.user, &mut new.group] {
             (ids.saved, ids.files) = (ids.effective, ids.effective);
         }
-        let root = self.secure_bits & NO_ROOT == 0;
-        let user = self.user;
-        let Sets { inheritable, .. } = self.sets;
-        (new.sets.permitted, new.sets.effective) = match () {
-            () if root && user.effective == 0 => (inheritable | self.bounding, inheritable | self.bounding),
-            () if root && user.real == 0 => (inheritable | self.bounding, self.ambient),
-            () => (self.ambient, self.ambient),
+        let is_plain = gift == Gift::default();
+        new.ambient = if is_plain { self.ambient } else { 0 };
+        let is_root = self.secure_bits & NO_ROOT == 0;
+        let user = new.user;
+        let file = gift.capabilities.unwrap_or_default();
+        let inherited = self.sets.inheritable & file.inheritable;
+        let of_root = self.sets.inheritable | self.bounding;
+        let permitted = match is_root && (user.effective == 0 || user.real == 0) {
+            // A program that has capabilities and makes root gives the first alone.
+            true if user.real == 0 || gift.capabilities.is_none() => of_root,
+            _ => inherited | (file.permitted & self.bounding) | new.ambient,
         };
+        let raises = file.effective || (is_root && user.effective == 0);
+        let effective = if raises { permitted } else { new.ambient };
+        new.sets = Sets { permitted, effective, ..self.sets };
         new
     }
 
@@ -233,10 +262,25 @@ impl Credentials {
         let ids = self.ids(whose).set_files(id, self.is_privileged(whose));
         let mut new = self.clone();
         match whose {
-            Whose::User => new.user = ids,
+            Whose::User => {
+                new.user = ids;
+                new.adjust_for_files(self.user.files);
+            }
             Whose::Group => new.group = ids,
         }
         new
+    }
+
+    /// capabilities(7), rule 4 of the effects of a change of user ids.
+    fn adjust_for_files(&mut self, old: u32) {
+        if self.secure_bits & NO_FIXUP != 0 {
+            return;
+        }
+        match (old, self.user.files) {
+            (0, new) if new != 0 => self.sets.effective &= !OF_FILES,
+            (old, 0) if old != 0 => self.sets.effective |= self.sets.permitted & OF_FILES,
+            _ => {}
+        }
     }
 
     /// setgroups(2).
@@ -290,6 +334,11 @@ impl Credentials {
         Self { secure_bits: other | if keep { KEEP_CAPABILITIES } else { 0 }, ..self.clone() }
     }
 
+    /// prctl(PR_SET_NO_NEW_PRIVS).
+    pub(super) fn without_new_privileges(&self) -> Self {
+        Self { no_new_privileges: true, ..self.clone() }
+    }
+
     /// prctl(PR_CAP_AMBIENT).
     pub(super) fn set_ambient(&self, ambient: u64) -> Change {
         if ambient & !(self.sets.permitted & self.sets.inheritable) != 0 {
@@ -301,6 +350,7 @@ impl Credentials {
 
 #[cfg(test)]
 mod tests {
+    use super::super::gain::FileCapabilities;
     use super::*;
 
     const ALL: u64 = 0xa804_25fb;
@@ -380,9 +430,28 @@ mod tests {
     }
 
     #[test]
+    fn programs_give_what_they_have() {
+        let alice = Credentials::initial(7, 7, &[], ALL);
+        let sudo = alice.executing(Gift { uid: Some(0), ..Gift::default() });
+        assert_eq!((ids(&sudo), sudo.sets.permitted, sudo.sets.effective), ([7, 0, 0, 0], ALL, ALL));
+        let file = FileCapabilities { permitted: 1 << 13 | 1 << 40, inheritable: 0, effective: true };
+        let ping = alice.executing(Gift { capabilities: Some(file), ..Gift::default() });
+        assert_eq!((ids(&ping), ping.sets.permitted, ping.sets.effective), ([7; 4], 1 << 13, 1 << 13));
+        let lazy = FileCapabilities { effective: false, ..file };
+        let lazy = alice.executing(Gift { capabilities: Some(lazy), ..Gift::default() });
+        assert_eq!((lazy.sets.permitted, lazy.sets.effective), (1 << 13, 0));
+        let crew = alice.executing(Gift { gid: Some(50), ..Gift::default() });
+        assert_eq!((crew.group.effective, crew.group.real, crew.sets), (50, 7, Sets::default()));
+        let down = root().executing(Gift { uid: Some(7), ..Gift::default() });
+        assert_eq!((ids(&down), down.sets.permitted, down.sets.effective), ([0, 7, 7, 7], ALL, 0));
+    }
+
+    #[test]
     fn file_ids_move_alone() {
         let moved = root().set_files(Whose::User, 9);
         assert_eq!(ids(&moved), [0, 0, 0, 9]);
+        assert!(!moved.can(DAC_OVERRIDE) && moved.can(SETUID));
+        assert_eq!(moved.set_files(Whose::User, 0), root());
         let stranger = Credentials::initial(7, 7, &[3, 1], ALL);
         assert_eq!(stranger.set_files(Whose::User, 9), stranger);
         assert_eq!(stranger.groups, [1, 3]);

@@ -26,9 +26,11 @@ const HEARD: &[libc::c_long] = &[
     libc::SYS_unlinkat,
     libc::SYS_renameat,
     libc::SYS_renameat2,
+    libc::SYS_linkat,
     libc::SYS_mkdirat,
     libc::SYS_mknodat,
     libc::SYS_symlinkat,
+    libc::SYS_openat,
     libc::SYS_setxattr,
     libc::SYS_lsetxattr,
     libc::SYS_fsetxattr,
@@ -57,6 +59,9 @@ const HEARD: &[libc::c_long] = &[
     libc::SYS_setfsuid,
     libc::SYS_setfsgid,
     libc::SYS_setgroups,
+    libc::SYS_connect,
+    libc::SYS_bind,
+    libc::SYS_sendmsg,
     libc::SYS_capget,
     libc::SYS_capset,
 ];
@@ -68,7 +73,9 @@ const HEARD_OF_OLD: &[libc::c_long] = &[
     libc::SYS_chown,
     libc::SYS_lchown,
     libc::SYS_chmod,
+    libc::SYS_open,
     libc::SYS_creat,
+    libc::SYS_link,
     libc::SYS_access,
     libc::SYS_unlink,
     libc::SYS_rmdir,
@@ -80,19 +87,48 @@ const HEARD_OF_OLD: &[libc::c_long] = &[
 #[cfg(not(target_arch = "x86_64"))]
 const HEARD_OF_OLD: &[libc::c_long] = &[];
 
-/// `O_CREAT`, what `O_TMPFILE` has besides `O_DIRECTORY`, and writing.
-const CHANGES: u32 =
-    (libc::O_CREAT | (libc::O_TMPFILE & !libc::O_DIRECTORY) | libc::O_ACCMODE | libc::O_TRUNC)
-        .cast_unsigned();
+/// Those that only need a user to be allowed something.
+const JUDGED: &[libc::c_long] = &[
+    libc::SYS_readlinkat,
+    libc::SYS_chdir,
+    libc::SYS_fchdir,
+    libc::SYS_execve,
+    libc::SYS_execveat,
+    libc::SYS_truncate,
+    libc::SYS_statfs,
+    libc::SYS_chroot,
+    libc::SYS_inotify_add_watch,
+    libc::SYS_utimensat,
+];
 
-/// Opening, and the argument with its flags: only what may change something.
 #[cfg(target_arch = "x86_64")]
-const OPENS: &[(libc::c_long, u32)] = &[(libc::SYS_openat, 2), (libc::SYS_open, 1)];
+const JUDGED_OF_OLD: &[libc::c_long] =
+    &[libc::SYS_readlink, libc::SYS_utime, libc::SYS_utimes, libc::SYS_futimesat];
 #[cfg(not(target_arch = "x86_64"))]
-const OPENS: &[(libc::c_long, u32)] = &[(libc::SYS_openat, 2)];
+const JUDGED_OF_OLD: &[libc::c_long] = &[];
 
-/// Requests of prctl(2) about capabilities.
-const REQUESTS: [libc::c_int; 7] = [
+/// Those that send signals.
+const SIGNALS: &[libc::c_long] = &[
+    libc::SYS_kill,
+    libc::SYS_tkill,
+    libc::SYS_tgkill,
+    libc::SYS_rt_sigqueueinfo,
+    libc::SYS_rt_tgsigqueueinfo,
+    libc::SYS_pidfd_send_signal,
+];
+
+/// Whether a call sends a signal.
+pub(super) fn is_signal(call: libc::c_long) -> bool {
+    SIGNALS.contains(&call)
+}
+
+/// Whether a call is one of them.
+pub(super) fn is_judged(call: libc::c_long) -> bool {
+    JUDGED.contains(&call) || JUDGED_OF_OLD.contains(&call)
+}
+
+/// Requests of prctl(2) about capabilities and what programs give.
+const REQUESTS: [libc::c_int; 9] = [
     libc::PR_SET_KEEPCAPS,
     libc::PR_GET_KEEPCAPS,
     libc::PR_CAPBSET_READ,
@@ -100,7 +136,12 @@ const REQUESTS: [libc::c_int; 7] = [
     libc::PR_GET_SECUREBITS,
     libc::PR_SET_SECUREBITS,
     libc::PR_CAP_AMBIENT,
+    libc::PR_GET_NO_NEW_PRIVS,
+    libc::PR_SET_NO_NEW_PRIVS,
 ];
+
+/// Ahead without a condition.
+const JUMP: u16 = 0x05;
 
 /// Nothing, or a success that nothing was done for, or an error.
 const fn errno(number: i32) -> u32 {
@@ -108,9 +149,8 @@ const fn errno(number: i32) -> u32 {
 }
 
 /// What is not about identity goes on with `next`, another whole program, or
-/// else passes, as do foreign architectures: they get the kernel's own answers.
+/// else passes.
 pub(in crate::sandbox) fn program(next: &[sock_filter]) -> Vec<sock_filter> {
-    const JUMP: u16 = 0x05;
     let mut program = own_program();
     if next.is_empty() {
         return program;
@@ -128,25 +168,25 @@ pub(in crate::sandbox) fn program(next: &[sock_filter]) -> Vec<sock_filter> {
 }
 
 fn own_program() -> Vec<sock_filter> {
+    let absent: Vec<libc::c_long> = ATTRIBUTES_AT.into_iter().chain([libc::SYS_openat2]).collect();
+    let foreign = super::foreign::steps(&absent, &REQUESTS, libc::PR_SET_TIMERSLACK);
     let mut program = vec![
         step(LOAD, 0, 0, ARCHITECTURE),
         step(EQUAL, 1, 0, OWN),
-        give(libc::SECCOMP_RET_ALLOW),
-        step(LOAD, 0, 0, NUMBER),
+        sock_filter { code: JUMP, jt: 0, jf: 0, k: 1 },
+        sock_filter {
+            code: JUMP,
+            jt: 0,
+            jf: 0,
+            k: u32::try_from(foreign.len()).expect("some hundred steps"),
+        },
     ];
-    for call in HEARD.iter().chain(HEARD_OF_OLD) {
+    program.extend(foreign);
+    program.push(step(LOAD, 0, 0, NUMBER));
+    for call in [HEARD, HEARD_OF_OLD, JUDGED, JUDGED_OF_OLD, SIGNALS].into_iter().flatten() {
         program.extend([is(*call, 1), give(libc::SECCOMP_RET_USER_NOTIF)]);
     }
-    for (call, argument) in OPENS {
-        program.extend([
-            is(*call, 4),
-            load(*argument),
-            step(ANY_BIT, 0, 1, CHANGES),
-            give(libc::SECCOMP_RET_USER_NOTIF),
-            give(libc::SECCOMP_RET_ALLOW),
-        ]);
-    }
-    for call in ATTRIBUTES_AT.into_iter().chain([libc::SYS_openat2]) {
+    for call in absent {
         program.extend([is(call, 1), give(errno(libc::ENOSYS))]);
     }
     // The credentials at the other end of a socket.
@@ -204,7 +244,7 @@ mod tests {
                         jf
                     }
                 }
-                0x05 => {
+                JUMP => {
                     at += k as usize;
                     0
                 }
@@ -224,8 +264,9 @@ mod tests {
             (libc::SYS_fchownat, [0; 3], heard),
             (libc::SYS_read, [0; 3], allowed),
             (libc::SYS_clone, [0; 3], allowed),
-            (libc::SYS_openat, [0, 0, libc::O_CLOEXEC.cast_unsigned()], allowed),
-            (libc::SYS_openat, [0, 0, libc::O_RDWR.cast_unsigned()], heard),
+            (libc::SYS_openat, [0, 0, libc::O_CLOEXEC.cast_unsigned()], heard),
+            (libc::SYS_execve, [0; 3], heard),
+            (libc::SYS_getdents64, [0; 3], allowed),
             (
                 libc::SYS_getsockopt,
                 [3, libc::SOL_SOCKET.cast_unsigned(), libc::SO_PEERCRED.cast_unsigned()],
@@ -237,9 +278,6 @@ mod tests {
                 allowed,
             ),
             (libc::SYS_getsockopt, [3, 6, libc::SO_PEERCRED.cast_unsigned()], allowed),
-            (libc::SYS_openat, [0, 0, (libc::O_RDONLY | libc::O_DIRECTORY).cast_unsigned()], allowed),
-            (libc::SYS_openat, [0, 0, (libc::O_RDWR | libc::O_CREAT).cast_unsigned()], heard),
-            (libc::SYS_openat, [0, 0, (libc::O_RDWR | libc::O_TMPFILE).cast_unsigned()], heard),
             (libc::SYS_openat2, [0; 3], errno(libc::ENOSYS)),
             (libc::SYS_prctl, [libc::PR_SET_KEEPCAPS.cast_unsigned(), 0, 0], heard),
             (libc::SYS_prctl, [libc::PR_CAP_AMBIENT.cast_unsigned(), 0, 0], heard),
@@ -258,7 +296,7 @@ mod tests {
         for (call, arguments, expected) in [
             (libc::SYS_getuid, [0; 3], libc::SECCOMP_RET_USER_NOTIF),
             (libc::SYS_read, [0; 3], DEFER),
-            (libc::SYS_openat, [0; 3], DEFER),
+            (libc::SYS_lseek, [0; 3], DEFER),
             (libc::SYS_prctl, [libc::PR_SET_NAME.cast_unsigned(), 0, 0], DEFER),
             (libc::SYS_getsockopt, [3, 6, 6], DEFER),
             (libc::SYS_openat2, [0; 3], errno(libc::ENOSYS)),

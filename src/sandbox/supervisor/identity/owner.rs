@@ -10,9 +10,9 @@ use std::os::fd::OwnedFd;
 use nix::libc;
 use rustix::fs::{AtFlags, FileType, Gid, Mode, Uid};
 
-use super::Identity;
-use super::call::{Call, errno, is_proc, kind, link};
+use super::call::{Call, errno, kind, link};
 use super::credentials::{CHOWN, Credentials, FOWNER, FSETID};
+use super::{Identity, REFUSED};
 use crate::metadata::Record;
 use crate::sandbox::supervisor::Answer;
 
@@ -38,19 +38,20 @@ impl Known {
 impl Identity {
     /// Nothing for what is not the RUN's to change: /proc, and what belongs to
     /// ids that do not exist here.
-    fn known(&self, inode: OwnedFd, caller: &Credentials) -> io::Result<Option<Known>> {
+    fn known(&self, inode: OwnedFd) -> io::Result<Option<Known>> {
         let stat = rustix::fs::fstat(&inode)?;
-        if (stat.st_uid, stat.st_gid) != (0, 0) || is_proc(&inode)? {
+        if (stat.st_uid, stat.st_gid) != (0, 0) || self.is_in_proc(&stat) {
             return Ok(None);
         }
-        let record = self.record_or_guess(&inode, &stat, caller)?;
+        let record = self.record(&inode)?;
         Ok(Some(Known { inode, kind: kind(&stat), record }))
     }
 
     pub(super) fn change_owner(&self, call: &Call<'_>) -> io::Result<Answer> {
-        let (inode, wanted) = owner_request(call)?;
         let caller = self.caller(call);
-        let Some(known) = self.known(inode, &caller)? else { return Ok(Answer::GoOn) };
+        let (inode, wanted) = self.owner_request(call, &caller)?;
+        let Some(inode) = inode else { return Ok(REFUSED) };
+        let Some(known) = self.known(inode)? else { return Ok(Answer::GoOn) };
         let old = known.owner();
         if !may_give(&caller, old, wanted) {
             return Ok(Answer::Error(libc::EPERM));
@@ -74,19 +75,24 @@ impl Identity {
         self.keep(&Record { owner, mode, capability: None, ..old }, &known.inode)
     }
 
-    /// A file system without attributes (tmpfs before Linux 6.6) keeps no
-    /// owners. None of it is in a layer, and to fail would break more.
+    /// A file system without attributes (pipes, terminals, tmpfs before Linux 6.6)
+    /// keeps no owners. None of it is in a layer, so the RUN's own memory does.
     pub(super) fn keep(&self, record: &Record, inode: &OwnedFd) -> io::Result<()> {
         match self.put(record, inode) {
-            Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(()),
+            Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {
+                let handle = inode.try_clone()?;
+                self.loose.put(record.clone(), &rustix::fs::fstat(inode)?, handle);
+                Ok(())
+            }
             other => other,
         }
     }
 
     pub(super) fn change_mode(&self, call: &Call<'_>) -> io::Result<Answer> {
-        let (inode, mode) = mode_request(call)?;
         let caller = self.caller(call);
-        let known = self.known(inode, &caller)?.filter(|known| known.kind != FileType::Symlink);
+        let (inode, mode) = self.mode_request(call, &caller)?;
+        let Some(inode) = inode else { return Ok(REFUSED) };
+        let known = self.known(inode)?.filter(|known| known.kind != FileType::Symlink);
         let Some(known) = known else { return Ok(Answer::GoOn) };
         let (uid, gid) = known.owner();
         if caller.user.files != uid && !caller.can(FOWNER) {
@@ -137,57 +143,43 @@ fn or(id: u32, same: u32) -> u32 {
     if id == SAME { same } else { id }
 }
 
-fn owner_request(call: &Call<'_>) -> io::Result<(OwnedFd, (u32, u32))> {
-    Ok(match call.notification.call {
-        libc::SYS_fchown => (call.descriptor_in(0)?, (call.int(1), call.int(2))),
-        libc::SYS_fchownat => {
-            let flags = call.int(4).cast_signed();
-            let place = call.place_at(0, 1)?;
-            if place.path.as_os_str().is_empty() && flags & libc::AT_EMPTY_PATH == 0 {
-                return Err(errno(libc::ENOENT));
+impl Identity {
+    fn owner_request(
+        &self,
+        call: &Call<'_>,
+        caller: &Credentials,
+    ) -> io::Result<(Option<OwnedFd>, (u32, u32))> {
+        Ok(match call.notification.call {
+            libc::SYS_fchown => (Some(call.descriptor_in(0)?), (call.int(1), call.int(2))),
+            libc::SYS_fchownat => {
+                let place = call.place_with(0, 1, call.int(4).cast_signed())?;
+                let follow = call.int(4).cast_signed() & libc::AT_SYMLINK_NOFOLLOW == 0;
+                (self.inode(call, caller, &place, follow)?, (call.int(2), call.int(3)))
             }
-            let follow = flags & libc::AT_SYMLINK_NOFOLLOW == 0;
-            (call.find(&place, follow)?, (call.int(2), call.int(3)))
-        }
-        #[cfg(target_arch = "x86_64")]
-        libc::SYS_chown => (named(call, true)?, (call.int(1), call.int(2))),
-        #[cfg(target_arch = "x86_64")]
-        libc::SYS_lchown => (named(call, false)?, (call.int(1), call.int(2))),
-        _ => return Err(errno(libc::ENOSYS)),
-    })
-}
-
-fn mode_request(call: &Call<'_>) -> io::Result<(OwnedFd, u32)> {
-    Ok(match call.notification.call {
-        libc::SYS_fchmod => (call.descriptor_in(0)?, call.int(1)),
-        libc::SYS_fchmodat => {
-            let place = call.place_at(0, 1)?;
-            if place.path.as_os_str().is_empty() {
-                return Err(errno(libc::ENOENT));
+            #[cfg(target_arch = "x86_64")]
+            libc::SYS_chown | libc::SYS_lchown => {
+                let follow = call.notification.call == libc::SYS_chown;
+                let place = call.named(0)?;
+                (self.inode(call, caller, &place, follow)?, (call.int(1), call.int(2)))
             }
-            (call.find(&place, true)?, call.int(2))
-        }
-        super::filter::FCHMODAT2 => {
-            let flags = call.int(3).cast_signed();
-            let place = call.place_at(0, 1)?;
-            if place.path.as_os_str().is_empty() && flags & libc::AT_EMPTY_PATH == 0 {
-                return Err(errno(libc::ENOENT));
-            }
-            (call.find(&place, flags & libc::AT_SYMLINK_NOFOLLOW == 0)?, call.int(2))
-        }
-        #[cfg(target_arch = "x86_64")]
-        libc::SYS_chmod => (named(call, true)?, call.int(1)),
-        _ => return Err(errno(libc::ENOSYS)),
-    })
-}
-
-#[cfg(target_arch = "x86_64")]
-fn named(call: &Call<'_>, follow: bool) -> io::Result<OwnedFd> {
-    let place = call.place_here(0)?;
-    if place.path.as_os_str().is_empty() {
-        return Err(errno(libc::ENOENT));
+            _ => return Err(errno(libc::ENOSYS)),
+        })
     }
-    call.find(&place, follow)
+
+    fn mode_request(&self, call: &Call<'_>, caller: &Credentials) -> io::Result<(Option<OwnedFd>, u32)> {
+        let (place, follow, mode) = match call.notification.call {
+            libc::SYS_fchmod => return Ok((Some(call.descriptor_in(0)?), call.int(1))),
+            libc::SYS_fchmodat => (call.place_with(0, 1, 0)?, true, call.int(2)),
+            super::filter::FCHMODAT2 => {
+                let flags = call.int(3).cast_signed();
+                (call.place_with(0, 1, flags)?, flags & libc::AT_SYMLINK_NOFOLLOW == 0, call.int(2))
+            }
+            #[cfg(target_arch = "x86_64")]
+            libc::SYS_chmod => (call.named(0)?, true, call.int(1)),
+            _ => return Err(errno(libc::ENOSYS)),
+        };
+        Ok((self.inode(call, caller, &place, follow)?, mode))
+    }
 }
 
 #[cfg(test)]

@@ -44,7 +44,7 @@ impl Identity {
 }
 
 /// The last number behind `name` in the status of a task.
-fn number(thread: i32, name: &str) -> io::Result<i32> {
+pub(super) fn number(thread: i32, name: &str) -> io::Result<i32> {
     let status = fs::read_to_string(format!("/proc/{thread}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix(name));
     let number = line.and_then(|line| line.split_whitespace().last()?.parse().ok());

@@ -1,21 +1,23 @@
-//! What a task that is not root may change: the permission bits, as the kernel
-//! would read them if the owners were real.
+//! What a task that is not root may do to files: the permission bits, as the
+//! kernel would read them if the owners were real.
 //!
-//! To the kernel every task is root of its id. So changes of a task that
-//! dropped root are judged here: what it makes, opens for writing, renames,
-//! removes, and what access(2) tells it. Reading, and the way to a file, are
-//! not: every open would have to be heard of.
+//! To the kernel every task is root of its id. So of a task that dropped root all
+//! calls with a path are judged here before they go on: the way to the file
+//! ([`way`](super::way)), and then the bits on it. What is judged is found once
+//! more by the kernel; who changes it in between fools nobody but itself. Not
+//! judged are the interpreters of programs that are executed.
 
 use std::io;
 use std::os::fd::OwnedFd;
 
 use nix::libc;
-use rustix::fs::{AtFlags, FileType, OFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-use super::Identity;
-use super::call::{Call, Place, errno, is_proc, link};
-use super::credentials::{Credentials, DAC_OVERRIDE, FOWNER};
+use super::call::{Call, Place, errno, kind, link};
+use super::credentials::{Credentials, DAC_OVERRIDE, FOWNER, Sets};
+use super::way::{End, protects};
+use super::{Identity, REFUSED};
 use crate::sandbox::supervisor::Answer;
 
 pub(super) const READ: u32 = 4;
@@ -23,6 +25,9 @@ pub(super) const WRITE: u32 = 2;
 pub(super) const ENTER: u32 = 1;
 
 const STICKY: u32 = 0o1000;
+const SETUID: u32 = 0o4000;
+/// Setgid, and a group that executes: else it means mandatory locking.
+const SETGID: u32 = 0o2010;
 
 impl Credentials {
     /// Nothing on disk is refused to it.
@@ -34,19 +39,22 @@ impl Credentials {
     fn as_real(&self) -> Self {
         let mut real = self.clone();
         (real.user.files, real.group.files) = (self.user.real, self.group.real);
+        let effective = if self.user.real == 0 { self.sets.permitted } else { 0 };
+        real.sets = Sets { effective, ..self.sets };
         real
     }
 }
 
 impl Identity {
     /// Whether the bits on `inode` allow `wanted` to `caller`, who does not
-    /// override them. Access lists are the kernel's business.
+    /// override them. Access lists are the kernel's business: none can name
+    /// anybody but root here.
     pub(super) fn allows(&self, caller: &Credentials, inode: &OwnedFd, wanted: u32) -> io::Result<bool> {
-        if is_proc(inode)? || has_access_list(inode) {
+        let stat = rustix::fs::fstat(inode)?;
+        if self.is_in_proc(&stat) {
             return Ok(true);
         }
-        let stat = rustix::fs::fstat(inode)?;
-        let record = self.record_or_guess(inode, &stat, caller)?.unwrap_or_default();
+        let record = self.record(inode)?.unwrap_or_default();
         let (uid, gid) = record.owner.unwrap_or((stat.st_uid, stat.st_gid));
         let mode = record.mode.unwrap_or(stat.st_mode);
         let bits = match () {
@@ -54,45 +62,66 @@ impl Identity {
             () if caller.is_in_group(gid) => mode >> 3,
             () => mode,
         };
-        Ok(bits & wanted == wanted)
+        Ok(bits & wanted == wanted || has_access_list(inode, &stat))
+    }
+
+    /// Whom an inode belongs to.
+    pub(super) fn owner_of(&self, inode: &OwnedFd, stat: &Stat) -> io::Result<(u32, u32)> {
+        let record = self.record(inode)?;
+        Ok(record.and_then(|record| record.owner).unwrap_or((stat.st_uid, stat.st_gid)))
+    }
+
+    /// Whether it may do what only owners may.
+    pub(super) fn owns(&self, caller: &Credentials, inode: &OwnedFd) -> io::Result<bool> {
+        let stat = rustix::fs::fstat(inode)?;
+        Ok(caller.can(FOWNER) || self.owner_of(inode, &stat)?.0 == caller.user.files)
     }
 
     /// access(2) and its relatives.
     pub(super) fn access(&self, call: &Call<'_>) -> io::Result<Answer> {
-        let caller = self.caller(call);
         let (place, mode, flags) = match call.notification.call {
-            libc::SYS_faccessat => (0, 2, None),
-            libc::SYS_faccessat2 => (0, 2, Some(3)),
+            libc::SYS_faccessat => (call.place_at(0, 1), 2, 0),
+            libc::SYS_faccessat2 => (call.place_at(0, 1), 2, call.int(3).cast_signed()),
             // access(2) of x86-64.
-            _ => (1, 1, None),
+            _ => (call.place_here(0), 1, 0),
         };
-        let flags = flags.map_or(0, |argument| call.int(argument).cast_signed());
+        let caller = self.caller(call);
         let by_effective = flags & libc::AT_EACCESS != 0;
-        let is_root = if by_effective { caller.overrides() } else { caller.user.real == 0 };
-        let wanted = call.int(mode) & 7;
-        if is_root || wanted == 0 {
+        let asked = if by_effective { (*caller).clone() } else { caller.as_real() };
+        if asked.overrides() {
             return Ok(Answer::GoOn);
         }
-        let place = if place == 1 { call.place_here(0)? } else { call.place_at(0, 1)? };
-        let inode = call.find(&place, flags & libc::AT_SYMLINK_NOFOLLOW == 0)?;
-        let asked = if by_effective { (*caller).clone() } else { caller.as_real() };
-        Ok(if self.allows(&asked, &inode, wanted)? { Answer::GoOn } else { Answer::Error(libc::EACCES) })
+        let follow = flags & libc::AT_SYMLINK_NOFOLLOW == 0;
+        let Some(inode) = self.inode(call, &asked, &place?, follow)? else { return Ok(REFUSED) };
+        let wanted = call.int(mode) & 7;
+        Ok(if wanted == 0 || self.allows(&asked, &inode, wanted)? { Answer::GoOn } else { REFUSED })
     }
 
-    /// Opening for writing what is there.
-    pub(super) fn open_existing(&self, call: &Call<'_>, place: &Place, flags: OFlags) -> io::Result<Answer> {
-        let caller = self.caller(call);
-        let wanted = match flags.bits().cast_signed() & libc::O_ACCMODE {
-            _ if caller.overrides() || flags.intersects(OFlags::PATH | OFlags::EXCL) => {
-                return Ok(Answer::GoOn);
-            }
-            libc::O_RDONLY if flags.contains(OFlags::TRUNC) => READ | WRITE,
-            libc::O_RDONLY => READ,
-            libc::O_WRONLY => WRITE,
-            _ => READ | WRITE,
-        };
-        let inode = call.find(place, !flags.contains(OFlags::NOFOLLOW))?;
-        Ok(if self.allows(&caller, &inode, wanted)? { Answer::GoOn } else { Answer::Error(libc::EACCES) })
+    /// Opening what is there: `inode`.
+    pub(super) fn open_existing(
+        &self,
+        call: &Call<'_>,
+        caller: &Credentials,
+        inode: &OwnedFd,
+        flags: OFlags,
+    ) -> io::Result<Answer> {
+        if flags.contains(OFlags::PATH) || flags.contains(OFlags::CREATE | OFlags::EXCL) {
+            return Ok(Answer::GoOn);
+        }
+        let wanted = wanted(flags);
+        let stat = rustix::fs::fstat(inode)?;
+        // The kernel refuses to write directories, and to follow or open others.
+        let kind = kind(&stat);
+        if (kind == FileType::Directory && wanted != READ) || kind == FileType::Symlink {
+            return Ok(Answer::GoOn);
+        }
+        if !self.allows(caller, inode, wanted)? {
+            return Ok(REFUSED);
+        }
+        if flags.contains(OFlags::NOATIME) && !self.owns(caller, inode)? {
+            return Ok(Answer::Error(libc::EPERM));
+        }
+        if is_multiplexer(&stat) { self.make_terminal(call, caller, inode, flags) } else { Ok(Answer::GoOn) }
     }
 
     /// Names that are taken away, and what is put in their place.
@@ -110,45 +139,143 @@ impl Identity {
             libc::SYS_rename => vec![call.place_here(0)?, call.place_here(1)?],
             _ => return Err(errno(libc::ENOSYS)),
         };
+        let mut moved: Option<(OwnedFd, OwnedFd)> = None;
         for (number, place) in places.iter().enumerate() {
-            let (parent, name) = call.parent(place)?;
-            let found = rustix::fs::statat(&parent, &name, AtFlags::SYMLINK_NOFOLLOW);
-            match found {
-                // What is not there is for the kernel to miss.
-                Err(Errno::NOENT) if number == 0 => return Ok(Answer::GoOn),
-                Err(Errno::NOENT) | Ok(_) => {}
+            let Some((parent, name)) = self.walk_to_parent(call, &caller, place)? else { return Ok(REFUSED) };
+            let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let found = match rustix::fs::openat(&parent, &name, flags, Mode::empty()) {
+                Ok(found) => Some(found),
+                // What is not there is for the kernel to miss, if it may look.
+                Err(Errno::NOENT) if number == 0 => {
+                    return Ok(if self.allows(&caller, &parent, ENTER)? { Answer::GoOn } else { REFUSED });
+                }
+                Err(Errno::NOENT) => None,
                 Err(errno) => return Err(errno.into()),
-            }
+            };
             if !self.allows(&caller, &parent, WRITE | ENTER)? {
-                return Ok(Answer::Error(libc::EACCES));
+                return Ok(REFUSED);
             }
-            if found.is_ok() && self.is_stuck(&caller, &parent, &name)? {
+            if let Some(found) = &found
+                && self.is_stuck(&caller, &parent, found)?
+            {
                 return Ok(Answer::Error(libc::EPERM));
+            }
+            match (moved.take(), found) {
+                (None, Some(found)) => moved = Some((parent, found)),
+                (Some((before, found)), _) if !self.may_move(&caller, &found, &before, &parent)? => {
+                    return Ok(REFUSED);
+                }
+                _ => {}
             }
         }
         Ok(Answer::GoOn)
     }
 
+    /// A directory that comes into another one gets another `..`.
+    fn may_move(
+        &self,
+        caller: &Credentials,
+        moved: &OwnedFd,
+        from: &OwnedFd,
+        to: &OwnedFd,
+    ) -> io::Result<bool> {
+        let [moved_stat, from, to] = [moved, from, to].map(rustix::fs::fstat);
+        let ((from, to), moved_stat) = ((from?, to?), moved_stat?);
+        let stays = (from.st_dev, from.st_ino) == (to.st_dev, to.st_ino);
+        Ok(stays || kind(&moved_stat) != FileType::Directory || self.allows(caller, moved, WRITE)?)
+    }
+
     /// In a sticky directory only owners remove.
-    fn is_stuck(&self, caller: &Credentials, parent: &OwnedFd, name: &std::ffi::OsStr) -> io::Result<bool> {
-        let stat = rustix::fs::fstat(parent)?;
-        if stat.st_mode & STICKY == 0 || caller.can(FOWNER) {
-            return Ok(false);
+    fn is_stuck(&self, caller: &Credentials, parent: &OwnedFd, inode: &OwnedFd) -> io::Result<bool> {
+        let is_sticky = rustix::fs::fstat(parent)?.st_mode & STICKY != 0;
+        Ok(is_sticky && !self.owns(caller, inode)? && !self.owns(caller, parent)?)
+    }
+
+    /// Another name for a file: `fs.protected_hardlinks` keeps users from those of
+    /// others (proc_sys_fs(5)).
+    pub(super) fn link(&self, call: &Call<'_>) -> io::Result<Answer> {
+        let caller = self.caller(call);
+        if caller.overrides() {
+            return Ok(Answer::GoOn);
         }
-        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let inode = rustix::fs::openat(parent, name, flags, rustix::fs::Mode::empty())?;
-        let own = |inode: &OwnedFd| -> io::Result<bool> {
-            let stat = rustix::fs::fstat(inode)?;
-            let record = self.record_or_guess(inode, &stat, caller)?;
-            let owner = record.and_then(|record| record.owner).unwrap_or((stat.st_uid, stat.st_gid));
-            Ok(owner.0 == caller.user.files)
+        let (from, to, flags) = match call.notification.call {
+            libc::SYS_linkat => (call.place_at(0, 1)?, call.place_at(2, 3)?, call.int(4).cast_signed()),
+            _ => (call.place_here(0)?, call.place_here(1)?, 0),
         };
-        Ok(!own(&inode)? && !own(parent)?)
+        let follow = flags & libc::AT_SYMLINK_FOLLOW != 0;
+        let Some(inode) = self.inode(call, &caller, &from, follow)? else { return Ok(REFUSED) };
+        let Some((parent, name)) = self.walk_to_parent(call, &caller, &to)? else { return Ok(REFUSED) };
+        if rustix::fs::statat(&parent, &name, AtFlags::SYMLINK_NOFOLLOW).is_ok() {
+            return Ok(Answer::GoOn);
+        }
+        if !self.allows(&caller, &parent, WRITE | ENTER)? {
+            return Ok(REFUSED);
+        }
+        let may_link = self.may_link(&caller, &inode)? || !protects("hardlinks");
+        Ok(if may_link { Answer::GoOn } else { Answer::Error(libc::EPERM) })
+    }
+
+    fn may_link(&self, caller: &Credentials, inode: &OwnedFd) -> io::Result<bool> {
+        let stat = rustix::fs::fstat(inode)?;
+        let record = self.record(inode)?.unwrap_or_default();
+        let mode = record.mode.unwrap_or(stat.st_mode);
+        let is_special = mode & SETUID != 0 || mode & SETGID == SETGID;
+        let is_plain = kind(&stat) == FileType::RegularFile && !is_special;
+        Ok(self.owns(caller, inode)? || (is_plain && self.allows(caller, inode, READ | WRITE)?))
+    }
+
+    /// Whether something can be made in a directory.
+    pub(super) fn may_add(&self, caller: &Credentials, directory: &OwnedFd) -> io::Result<bool> {
+        Ok(caller.overrides() || self.allows(caller, directory, WRITE | ENTER)?)
+    }
+
+    /// What a path names, also through the links of /proc to what a process has
+    /// open; nothing where the caller may not go.
+    ///
+    /// # Errors
+    /// What the kernel will say as well.
+    pub(super) fn inode(
+        &self,
+        call: &Call<'_>,
+        caller: &Credentials,
+        place: &Place,
+        follow: bool,
+    ) -> io::Result<Option<OwnedFd>> {
+        if caller.overrides()
+            && let Ok(found) = call.find(place, follow)
+        {
+            return Ok(Some(found));
+        }
+        match self.walk(call, caller, place, follow)? {
+            End::Found(inode) => Ok(Some(inode)),
+            End::Refused => Ok(None),
+            End::Absent { .. } => Err(errno(libc::ENOENT)),
+            End::Proc(below) if !caller.overrides() && self.is_private(call, caller, &below)? => Ok(None),
+            End::Proc(below) => match self.open_of(call, &below) {
+                Ok(found) if follow => Ok(Some(found)),
+                _ => call.find(place, follow).map(Some),
+            },
+        }
     }
 }
 
-fn has_access_list(inode: &OwnedFd) -> bool {
-    let is_link =
-        rustix::fs::fstat(inode).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Symlink);
-    !is_link && rustix::fs::getxattr(link(inode), "system.posix_acl_access", &mut [0_u8; 0][..]).is_ok()
+/// What opening needs of a file.
+pub(super) fn wanted(flags: OFlags) -> u32 {
+    match flags.bits().cast_signed() & libc::O_ACCMODE {
+        libc::O_RDONLY if flags.contains(OFlags::TRUNC) => READ | WRITE,
+        libc::O_RDONLY => READ,
+        libc::O_WRONLY => WRITE,
+        _ => READ | WRITE,
+    }
+}
+
+fn has_access_list(inode: &OwnedFd, stat: &Stat) -> bool {
+    let may_have = matches!(kind(stat), FileType::RegularFile | FileType::Directory);
+    may_have && rustix::fs::getxattr(link(inode), "system.posix_acl_access", &mut [0_u8; 0][..]).is_ok()
+}
+
+/// `/dev/ptmx`, and `ptmx` of a devpts.
+fn is_multiplexer(stat: &Stat) -> bool {
+    let number = (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));
+    kind(stat) == FileType::CharacterDevice && number == (5, 2)
 }

@@ -7,15 +7,17 @@ use std::os::fd::{AsFd, OwnedFd};
 use nix::libc;
 use rustix::fs::FileType;
 
-use super::Identity;
-use super::call::{self, Call, errno};
+use super::call::{self, Call, Place, errno};
+use super::credentials::Credentials;
+use super::{Identity, REFUSED, foreign};
 use crate::metadata::{Device, DeviceKind, Record};
 use crate::sandbox::raw;
 use crate::sandbox::supervisor::Answer;
 
 /// What a call of the family wants.
 struct Request {
-    inode: OwnedFd,
+    /// Nothing where the caller may not go.
+    inode: Option<OwnedFd>,
     buffer: u64,
     flags: i32,
     /// The mask of statx(2), which fills another structure.
@@ -24,64 +26,60 @@ struct Request {
 
 impl Identity {
     pub(super) fn status(&self, call: &Call<'_>) -> io::Result<Answer> {
-        let request = request(call)?;
-        let stat = rustix::fs::fstat(&request.inode)?;
+        let caller = self.caller(call);
+        let Request { inode, buffer, flags, extended } = self.status_request(call, &caller)?;
+        let Some(inode) = inode else { return Ok(REFUSED) };
+        let stat = rustix::fs::fstat(&inode)?;
         let record = match call::kind(&stat) {
-            FileType::Socket => self.record_or_guess(&request.inode, &stat, &self.caller(call))?,
-            _ => self.record(&request.inode)?,
+            FileType::Directory if self.is_in_proc(&stat) => self.record_of_task(&inode),
+            _ => self.record(&inode)?,
         };
         let Some(record) = record else { return Ok(Answer::GoOn) };
-        let (inode, flags) = (request.inode.as_fd(), request.flags | libc::AT_EMPTY_PATH);
-        let bytes = match request.extended {
-            None => raw::stat_bytes(inode, c"", flags).map(|bytes| told(bytes, &record)),
+        let flags = flags | libc::AT_EMPTY_PATH;
+        let is_foreign = call.notification.call < 0;
+        let bytes = match extended {
+            None => raw::stat_bytes(inode.as_fd(), c"", flags)
+                .map(|bytes| told(bytes, &record))
+                .map(|bytes| if is_foreign { foreign::stat64(&bytes) } else { bytes }),
             Some(mask) => {
-                raw::statx_bytes(inode, c"", flags, mask).map(|bytes| told_extended(bytes, &record))
+                raw::statx_bytes(inode.as_fd(), c"", flags, mask).map(|bytes| told_extended(bytes, &record))
             }
         };
-        let written = bytes.and_then(|bytes| call.write(request.buffer, &bytes));
+        let written = bytes.and_then(|bytes| call.write(buffer, &bytes));
         Ok(match written {
             Ok(()) => Answer::Value(0),
             Err(error) => Answer::Error(error.raw_os_error().unwrap_or(libc::EIO)),
         })
     }
-}
 
-fn request(call: &Call<'_>) -> io::Result<Request> {
-    let at = |directory, path, flags: i32| {
-        let place = call.place_at(directory, path)?;
-        // Without this flag an empty path is an error, which the kernel tells.
-        if place.path.as_os_str().is_empty() && flags & libc::AT_EMPTY_PATH == 0 {
-            return Err(errno(libc::ENOENT));
-        }
-        call.find(&place, flags & libc::AT_SYMLINK_NOFOLLOW == 0)
-    };
-    let plain = |inode, buffer| Request { inode, buffer, flags: 0, extended: None };
-    Ok(match call.notification.call {
-        libc::SYS_fstat => plain(call.descriptor_in(0)?, call.long(1)),
-        libc::SYS_newfstatat => {
-            let flags = call.int(3).cast_signed();
-            Request { flags, ..plain(at(0, 1, flags)?, call.long(2)) }
-        }
-        libc::SYS_statx => {
-            let flags = call.int(2).cast_signed();
-            let extended = Some(call.int(3));
-            Request { flags, extended, ..plain(at(0, 1, flags)?, call.long(4)) }
-        }
-        #[cfg(target_arch = "x86_64")]
-        libc::SYS_stat => plain(named(call, true)?, call.long(1)),
-        #[cfg(target_arch = "x86_64")]
-        libc::SYS_lstat => plain(named(call, false)?, call.long(1)),
-        _ => return Err(errno(libc::ENOSYS)),
-    })
-}
-
-#[cfg(target_arch = "x86_64")]
-fn named(call: &Call<'_>, follow: bool) -> io::Result<OwnedFd> {
-    let place = call.place_here(0)?;
-    if place.path.as_os_str().is_empty() {
-        return Err(errno(libc::ENOENT));
+    fn status_request(&self, call: &Call<'_>, caller: &Credentials) -> io::Result<Request> {
+        let find = |place: &Place, follow| match caller.overrides() && self.loose.is_empty() {
+            // What is missing is asked for all the time.
+            true => call.find(place, follow).map(Some),
+            false => self.inode(call, caller, place, follow),
+        };
+        let at = |directory, path, flags: i32| {
+            find(&call.place_with(directory, path, flags)?, flags & libc::AT_SYMLINK_NOFOLLOW == 0)
+        };
+        let plain = |inode, buffer| Request { inode, buffer, flags: 0, extended: None };
+        Ok(match call.notification.call {
+            libc::SYS_fstat | foreign::FSTAT64 => plain(Some(call.descriptor_in(0)?), call.long(1)),
+            libc::SYS_newfstatat | foreign::FSTATAT64 => {
+                let flags = call.int(3).cast_signed();
+                Request { flags, ..plain(at(0, 1, flags)?, call.long(2)) }
+            }
+            libc::SYS_statx => {
+                let flags = call.int(2).cast_signed();
+                let extended = Some(call.int(3));
+                Request { flags, extended, ..plain(at(0, 1, flags)?, call.long(4)) }
+            }
+            #[cfg(target_arch = "x86_64")]
+            libc::SYS_stat | foreign::STAT64 => plain(find(&call.named(0)?, true)?, call.long(1)),
+            #[cfg(target_arch = "x86_64")]
+            libc::SYS_lstat | foreign::LSTAT64 => plain(find(&call.named(0)?, false)?, call.long(1)),
+            _ => return Err(errno(libc::ENOSYS)),
+        })
     }
-    call.find(&place, follow)
 }
 
 /// `mode` with what the record has of it: type of a device, permissions.
@@ -92,6 +90,15 @@ fn mode(mode: u32, record: &Record) -> u32 {
         Some(DeviceKind::Block) => libc::S_IFBLK,
     };
     kind | record.mode.unwrap_or(mode & 0o7777)
+}
+
+/// What stat(2) filled in, or with `extended` statx(2), as the record has it.
+pub(in crate::sandbox::supervisor) fn with_record(
+    bytes: Vec<u8>,
+    record: &Record,
+    extended: bool,
+) -> Vec<u8> {
+    if extended { told_extended(bytes, record) } else { told(bytes, record) }
 }
 
 /// `struct stat`.
