@@ -8,7 +8,7 @@ use libtest_mimic::Trial;
 use serde_json::Value;
 
 use crate::support::image::Image;
-use crate::support::{Bench, Run, as_caller, as_everyone};
+use crate::support::{Bench, Run, User, as_caller, as_everyone, plain};
 
 pub fn trials() -> Vec<Trial> {
     vec![
@@ -28,6 +28,7 @@ pub fn trials() -> Vec<Trial> {
         as_caller("cli::build_contexts", build_contexts),
         as_caller("cli::add_host", add_host),
         as_caller("cli::doctor_reports", doctor_reports),
+        plain("cli::probes_are_quick", probes_are_quick),
         as_caller("cli::doctor_asks_registries", doctor_asks_registries),
     ]
     .into_iter()
@@ -270,8 +271,29 @@ fn doctor_reports(bench: Bench) {
     assert_eq!(fs::read_dir(bench.state()).unwrap().count(), 0, "the probes leave nothing");
     let text = String::from_utf8(bench.coracle(&["doctor"]).stdout).unwrap();
     assert!(text.contains(&format!("isolation of RUN: {taken} (")), "{text}");
+    assert_eq!(text.contains("to have RUN: "), taken == "none", "{text}");
     let forced = bench.coracle(&["doctor", "--state-dir", "/proc/nowhere"]);
     forced.assert_fails(1, "/proc/nowhere");
+}
+
+/// All rungs, each in children of its own; a build tries fewer. One of many must
+/// make it, on a machine that has nothing else to do.
+fn probes_are_quick() -> Result<(), String> {
+    let bench = Bench::new(User::caller());
+    let took = || {
+        let run = bench.coracle(&["doctor", "--json"]);
+        let report: Value = serde_json::from_slice(&run.stdout).unwrap();
+        report["probe_milliseconds"].as_u64().unwrap()
+    };
+    let fastest = (0..20).map(|_| took()).min().unwrap();
+    let load = fs::read_to_string("/proc/loadavg").unwrap();
+    let load: f64 = load.split(' ').next().unwrap().parse().unwrap();
+    let processors = std::thread::available_parallelism().unwrap().get();
+    if fastest >= 50 && load > processors as f64 / 2.0 {
+        return Err(format!("the machine is busy (load {load}): {fastest} ms at best"));
+    }
+    assert!(fastest < 50, "{fastest} ms");
+    Ok(())
 }
 
 fn doctor_asks_registries(mut bench: Bench) {

@@ -25,4 +25,4 @@ mod record;
 
 pub use key::Key;
 pub use place::{give, is_hidden, takes_any};
-pub use record::{Device, DeviceKind, Error, RECORD_XATTR, Record};
+pub use record::{Device, DeviceKind, Error, RECORD_XATTR, Record, SHORTEST};

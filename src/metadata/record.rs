@@ -15,6 +15,8 @@ pub const RECORD_XATTR: &str = "user.coracle.record";
 /// Unknown versions are foreign records: ignored.
 const VERSION: u8 = 1;
 const TAG: usize = 32;
+/// Bytes of the shortest record: a shorter attribute is none, whatever it is called.
+pub const SHORTEST: u32 = 1 + TAG as u32 + 1;
 /// Longest attribute we read; larger ones are not ours (a capability is 24 bytes).
 pub(super) const LONGEST: usize = 4096;
 
@@ -222,6 +224,15 @@ mod tests {
         for record in [Record::default(), null(), full] {
             assert_eq!(Record::from_xattr(&record.to_xattr(&key()), &key()), Some(record));
         }
+    }
+
+    /// Who listens for records that are set hears of no shorter value.
+    #[test]
+    fn none_is_shorter() {
+        let shortest = Record::default().to_xattr(&key());
+        assert_eq!(shortest.len(), SHORTEST as usize);
+        assert_eq!(Record::from_xattr(&shortest[..shortest.len() - 1], &key()), None);
+        assert!(null().to_xattr(&key()).len() > SHORTEST as usize);
     }
 
     #[test]

@@ -141,8 +141,9 @@ impl Rootfs {
                 let is_rejoined = |path: &PathBuf| plan.has(path);
                 // So does it of a group of which some names still show the lower file.
                 let is_apart = |group: &&plan::Group| group.rejoined || !group.split_off.is_empty();
-                let mut rejoined = found.groups.iter().filter(is_apart);
-                *packed = !rejoined.any(|group| group.names.iter().any(is_rejoined));
+                // An unchanged one that cannot be taken away must be a link of the others again.
+                let mut apart = found.groups.iter().filter(is_apart);
+                *packed = !apart.any(|group| !group.shows_lower || group.names.iter().any(is_rejoined));
                 Ok(layer)
             }
             Storing::Plain { snapshot } => {

@@ -64,7 +64,8 @@ fn saved_part(saved: &Path, changed: (i64, u32), disk: &Disk) -> Result<Option<P
     let Some(What::Entry(entry)) = inspected.map(|inspected| inspected.what) else { return Ok(None) };
     let names = BTreeSet::new();
     let body = Body::Saved(saved.to_owned());
-    let group = Group { names, body, rejoined: true, ..Group::of_name(saved, entry) };
+    // Of it nothing is in the tree.
+    let group = Group { names, body, rejoined: true, shows_lower: true, ..Group::of_name(saved, entry) };
     Ok(Some(Part { group, changed }))
 }
 

@@ -83,6 +83,8 @@ fn prepare(
     let (root, stubs, proc) = build_root(spec, &handover)?;
     move_into(&root, spec.protections).map_err(|error| Failure::new("change the root to", "/", &error))?;
     drop(root);
+    // Some profiles refuse it: then the supervisor tells the name.
+    let _ = unistd::sethostname(&spec.hostname);
     set_surroundings(spec)?;
     make_directory(spec).map_err(|error| Failure::new("make the directory", &spec.cwd, &error))?;
     unistd::chdir(&spec.cwd)
@@ -108,7 +110,7 @@ fn build_root(spec: &RunSpec, stub: &UnixStream) -> Result<(OwnedFd, Vec<Stub>, 
         let shown = linked::show(rooted.root(), stub);
         shown.map_err(|error| Failure::new("follow the linked files in", &bench.place, &error))?;
     }
-    let proc = devices::mount_all(&mut rooted, &spec.scripts)?;
+    let proc = devices::mount_all(&mut rooted, &spec.scripts, spec.network_none)?;
     for (target, fd) in bench.etc(spec)? {
         bind_file(&mut rooted, Path::new(target), &fd)
             .and_then(|()| freeze(&mut rooted, Path::new(target)))
@@ -332,9 +334,6 @@ fn make_directory(spec: &RunSpec) -> io::Result<()> {
 
 /// What the program finds around it, apart from files.
 pub(super) fn set_surroundings(spec: &RunSpec) -> Result<(), Failure> {
-    // Some profiles refuse it (a shortfall the probe reports); the RUN then
-    // sees the outer name.
-    let _ = unistd::sethostname(&spec.hostname);
     if spec.network_none && spec.protections.keep(Protection::Network) {
         match sys::loopback_up() {
             // Needs CAP_NET_ADMIN, which a container with CAP_SYS_ADMIN may lack:
@@ -410,7 +409,8 @@ pub(super) fn confine(spec: &RunSpec, root: Option<BorrowedFd<'_>>) -> io::Resul
 
 /// From here on the calls of this process are supervised.
 pub(super) fn hand_over(spec: &RunSpec, to: &UnixStream, proc: Proc, one_id: bool) -> Result<(), Failure> {
-    let heard = if proc == Proc::Served { Heard::Paths } else { Heard::Devices };
+    let is_named = unistd::gethostname().is_ok_and(|name| *name == *spec.hostname);
+    let heard = if proc == Proc::Served || !is_named { Heard::Paths } else { Heard::Devices };
     open_path(Path::new("/"))
         .and_then(|root| supervisor::give(to, root.as_fd(), heard, spec.protections, one_id))
         .map_err(|error| Failure::new("hand over", "the listener", &error))

@@ -53,14 +53,32 @@ const LINKS: [(&str, &str); 6] = [
     ("ptmx", "pts/ptmx"),
 ];
 
+/// What sysfs says of a loopback device (Documentation/ABI/testing/sysfs-class-net).
+const LOOPBACK: [(&str, &str); 10] = [
+    ("addr_len", "6"),
+    ("address", "00:00:00:00:00:00"),
+    ("broadcast", "00:00:00:00:00:00"),
+    ("carrier", "1"),
+    ("flags", "0x9"),
+    ("ifindex", "1"),
+    ("iflink", "1"),
+    ("mtu", "65536"),
+    ("operstate", "unknown"),
+    ("type", "772"),
+];
+
 /// Mounts all three, with `scripts` below /dev/pipes.
-pub(super) fn mount_all(rooted: &mut Rooted, scripts: &[(String, Vec<u8>)]) -> Result<Proc, Failure> {
+pub(super) fn mount_all(
+    rooted: &mut Rooted,
+    scripts: &[(String, Vec<u8>)],
+    network_none: bool,
+) -> Result<Proc, Failure> {
     let proc = mount_proc(rooted).map_err(|error| Failure::new("mount", "/proc", &error))?;
     if proc == Proc::Mounted {
         tasks::limit_numbers(rooted)
             .map_err(|error| Failure::new("limit the processes by", "/proc", &error))?;
     }
-    mount_sys(rooted).map_err(|error| Failure::new("mount", "/sys", &error))?;
+    mount_sys(rooted, network_none).map_err(|error| Failure::new("mount", "/sys", &error))?;
     hide(rooted)?;
     if proc == Proc::Mounted {
         freeze_shared(rooted).map_err(|error| Failure::new("make read-only", "/proc", &error))?;
@@ -104,16 +122,37 @@ fn is_supervised() -> io::Result<bool> {
     }
 }
 
-/// The outer /sys, read-only, or none: hardly a build looks at it.
-fn mount_sys(rooted: &mut Rooted) -> io::Result<()> {
+/// The outer /sys, read-only, or none: hardly a build looks at it. A new one shows
+/// the RUN's own network, where it has one and nothing of the outer one is masked.
+fn mount_sys(rooted: &mut Rooted, network_none: bool) -> io::Result<()> {
     let target = rooted.place(Path::new("/sys"), Want::Directory)?;
+    if network_none && mounts::new("sysfs", &target, INERT | MsFlags::MS_RDONLY, "").is_ok() {
+        return Ok(());
+    }
     let Ok(outer) = open_path(Path::new("/sys")) else { return Ok(()) };
     if mounts::bind(&outer, &target).is_err() {
         return Ok(());
     }
     let mounted = rooted.place(Path::new("/sys"), Want::Directory)?;
+    if network_none {
+        show_loopback_only(rooted)?;
+    }
     if rooted.protections.keep(Protection::Masks) && mounts::read_only(&mounted).is_err() {
         umount2(&link(&mounted), MntFlags::MNT_DETACH)?;
+    }
+    Ok(())
+}
+
+/// The devices of the outer network are not the RUN's.
+fn show_loopback_only(rooted: &mut Rooted) -> io::Result<()> {
+    let path = "/sys/class/net";
+    let Some(target) = rooted.find(path)? else { return Ok(()) };
+    mounts::new("tmpfs", &target, INERT, "mode=755,size=64k")?;
+    let Some(mounted) = rooted.find(path)? else { return Ok(()) };
+    let device = link(&mounted).join("lo");
+    fs::create_dir(&device)?;
+    for (name, value) in LOOPBACK {
+        fs::write(device.join(name), format!("{value}\n"))?;
     }
     Ok(())
 }

@@ -7,7 +7,6 @@ use seccompiler::sock_filter;
 
 pub(super) const LOAD: u16 = 0x20;
 pub(super) const EQUAL: u16 = 0x15;
-#[cfg(target_arch = "x86_64")]
 pub(super) const AT_LEAST: u16 = 0x35;
 pub(super) const ANY_BIT: u16 = 0x45;
 pub(super) const RETURN: u16 = 0x06;

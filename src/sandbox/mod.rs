@@ -40,6 +40,7 @@ mod message;
 mod mounting;
 mod mounts;
 mod namespaces;
+mod objects;
 mod overlay;
 mod probe;
 mod protections;
@@ -56,6 +57,7 @@ mod survey;
 mod sys;
 mod target;
 mod tasks;
+mod tracing;
 
 pub use enter::{Entered, Storage, StorageKind, Wish, enter};
 pub use error::Error;

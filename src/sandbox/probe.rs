@@ -20,8 +20,7 @@ pub(super) const RUN_NAMESPACES: libc::c_int =
     libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
 
 /// What a RUN can do without.
-const OPTIONAL: [Attempt; 5] =
-    [Attempt::Overlay, Attempt::Proc, Attempt::Network, Attempt::Hostname, Attempt::Chroot];
+const OPTIONAL: [Attempt; 4] = [Attempt::Overlay, Attempt::Proc, Attempt::Network, Attempt::Chroot];
 
 /// For which rung is tried: they ask for slightly different things.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,7 +125,6 @@ fn try_all(scratch: &Path, trial: Trial, report: &mut Report) {
         && report.note(Attempt::Slave, mounts::make_private())
         && {
             report.note(Attempt::Overlay, try_overlay(scratch));
-            report.note(Attempt::Hostname, unistd::sethostname("coracle").map_err(io::Error::from));
             report.note(Attempt::Bind, bind_root(&root))
         }
         && {

@@ -75,14 +75,23 @@ pub(super) fn confine(root: Option<BorrowedFd<'_>>, scopes: bool, abi: u32) -> i
     check(unsafe { libc::syscall(libc::SYS_landlock_restrict_self, fd.as_raw_fd(), 0_u32) }).map(drop)
 }
 
+/// What hears of the calls that a filter does not decide.
+pub(super) struct Listener {
+    pub(super) fd: OwnedFd,
+    /// A call that was taken is interrupted by nothing but the caller's end.
+    pub(super) killable: bool,
+}
+
 /// Installs a filter on this thread and returns its listener. Needs no_new_privs.
-pub(super) fn install_listener(program: &[seccompiler::sock_filter]) -> io::Result<OwnedFd> {
+pub(super) fn install_listener(program: &[seccompiler::sock_filter]) -> io::Result<Listener> {
     const WAIT_KILLABLE_RECV: libc::c_ulong = 1 << 5;
     let listener = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER;
     // WAIT_KILLABLE_RECV came with Linux 5.19.
     match install_with(program, listener | WAIT_KILLABLE_RECV) {
-        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => install_with(program, listener),
-        other => other,
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+            Ok(Listener { fd: install_with(program, listener)?, killable: false })
+        }
+        other => Ok(Listener { fd: other?, killable: true }),
     }
 }
 
@@ -219,6 +228,17 @@ pub(super) fn statfs_bytes(fd: BorrowedFd<'_>) -> io::Result<Vec<u8>> {
     // SAFETY: the buffer has the size of the kernel's structure, which is
     // libc's on 64-bit architectures.
     check(unsafe { libc::syscall(libc::SYS_fstatfs, fd.as_raw_fd(), bytes.as_mut_ptr()) })?;
+    Ok(bytes)
+}
+
+/// What uname(2) fills.
+pub(super) type UnameBytes = [u8; size_of::<libc::utsname>()];
+
+/// uname(2), with the kernel's own bytes as the result.
+pub(super) fn uname_bytes() -> io::Result<UnameBytes> {
+    let mut bytes = [0; size_of::<libc::utsname>()];
+    // SAFETY: the buffer has the size of the kernel's structure, which is libc's.
+    check(unsafe { libc::syscall(libc::SYS_uname, bytes.as_mut_ptr()) })?;
     Ok(bytes)
 }
 

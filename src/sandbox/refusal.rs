@@ -72,8 +72,6 @@ pub(super) enum Attempt {
     Proc,
     /// clone(2) with CLONE_NEWNET.
     Network,
-    /// sethostname(2) in a new uts namespace.
-    Hostname,
     /// openat2(2), with which a supervisor finds what a RUN names.
     Walk,
     /// A seccomp filter with a listener, and an answer over it.
@@ -101,7 +99,6 @@ impl Attempt {
             Self::Overlay => "mount(overlay)",
             Self::Proc => "mount(proc)",
             Self::Network => "clone(CLONE_NEWNET)",
-            Self::Hostname => "sethostname",
             Self::Walk => "openat2(RESOLVE_IN_ROOT)",
             Self::Listener => "seccomp(SECCOMP_FILTER_FLAG_NEW_LISTENER)",
             Self::Mark => "write to /proc/PID/timerslack_ns",
@@ -184,14 +181,10 @@ fn cause(attempt: Attempt, errno: i32, around: Circumstances) -> (&'static str, 
             "run the build container with `apparmor=unconfined` (or `label=disable`), or set \
              `sysctl kernel.apparmor_restrict_unprivileged_userns=0` on the node",
         ),
-        (Attempt::PivotRoot | Attempt::Detach | Attempt::Hostname | Attempt::Chroot, EPERM)
-            if around.seccomp =>
-        {
-            (
-                "the container's seccomp profile refuses it",
-                "run the build container with `seccomp=unconfined`, or a profile that allows it",
-            )
-        }
+        (Attempt::PivotRoot | Attempt::Detach | Attempt::Chroot, EPERM) if around.seccomp => (
+            "the container's seccomp profile refuses it",
+            "run the build container with `seccomp=unconfined`, or a profile that allows it",
+        ),
         _ => ("the kernel, or a security module, refused it", "see the kernel's log on the node"),
     }
 }

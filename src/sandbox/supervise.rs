@@ -73,7 +73,9 @@ impl Signals {
                     }
                     continue;
                 }
-                Ok(_) | Err(Errno::EINTR) => {}
+                Ok(WaitStatus::StillAlive) | Err(Errno::EINTR) => {}
+                // A child that the supervisor traces for a moment stopped.
+                Ok(_) => continue,
                 Err(error) => return Err(error.into()),
             }
             if let Some((number, from_kernel)) = self.next()

@@ -119,7 +119,7 @@ fn works(rung: Rung, report: &Report, id_map: IdMap, around: Circumstances) -> O
 fn try_chroot(scratch: &Path) -> Result<Outcome, Error> {
     let probed = chroot::probe(scratch).map_err(during("probe the rung `chroot`"))?;
     let id_map = IdMap::current().map_err(during("read the id map"))?;
-    let storage = Storage::Plain { reason: chroot::no_overlay().to_string() };
+    let storage = Storage::Plain { reason: "there is no mount(2) on the rung `chroot`".to_owned() };
     Ok(match probed {
         Ok(shortfalls) => Outcome::Works { storage, id_map, shortfalls },
         Err(refusal) => Outcome::Refused(refusal),

@@ -119,6 +119,8 @@ const fn attempt(
 
 use Control::{Refused, Untried, Without};
 
+const IPC: Control = Without(&[P::Ipc]);
+
 /// /proc/PID of the builder, its memory, and tracing it.
 /// Where no new /proc can be mounted, the supervisor serves it.
 const READING: Control = Without(&[P::Processes, P::Undumpable, P::Capabilities, P::Scopes, P::ServedProc]);
@@ -241,7 +243,8 @@ pub const ATTEMPTS: &[Attempt] = &[
     #[cfg(target_arch = "x86_64")]
     attempt("limit_others_32", processes::limit_others_32, PROCESSES, PROCESSES, NEIGHBOURS),
     attempt("abstract_socket", files::abstract_socket, SCOPES, SCOPES, SCOPES),
-    attempt("shared_memory", processes::shared_memory, Without(&[P::Ipc]), Without(&[P::Ipc]), Untried),
+    attempt("shared_memory", processes::shared_memory, IPC, IPC, IPC),
+    attempt("shared_memory_by_number", processes::shared_memory_by_number, IPC, IPC, IPC),
     attempt("enter_the_builder", processes::enter_the_builder, FOREIGN_MOUNTS, ENTERING, Untried),
     attempt(
         "enter_the_builder_by_pidfd",

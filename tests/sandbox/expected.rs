@@ -47,6 +47,15 @@ pub(crate) fn parts(said: &str) -> (&str, &str, &str) {
     (next(), next(), next())
 }
 
+/// A tree in words that are the same wherever it lies: for an inode its first name.
+pub(crate) fn shape(text: &str) -> Vec<String> {
+    let tree = tree(text);
+    let files = files(&tree);
+    let first = |item: &Item| files.get(&item.inode).and_then(|names| names.first());
+    let line = |(path, item): (&String, &Item)| format!("{path} {:?} {:?}", item.counts(), first(item));
+    tree.iter().map(line).collect()
+}
+
 /// Path → line of the layer, as `describe` in `rootfs` writes them.
 pub(crate) fn layer(said: &str) -> Vec<String> {
     let (before, _, after) = parts(said);

@@ -169,6 +169,7 @@ const CASES: &[(&str, Case)] = &[
     ("mounts_what_it_is_told", trees::mounts_what_it_is_told),
     ("throws_scratch_writes_away", trees::throws_scratch_writes_away),
     ("ends_when_cancelled", processes::ends_when_cancelled),
+    ("limits_tasks", processes::limits_tasks),
     ("does_not_wait_for_background_processes", processes::does_not_wait_for_background_processes),
     ("cuts_the_network", run::cuts_the_network),
     ("refuses_what_docker_refuses", run::refuses_what_docker_refuses),

@@ -24,6 +24,26 @@ pub(crate) fn ends_when_cancelled(bench: &Bench) {
     assert_eq!(processes_with(&format!("sleep\u{0}{nap}")), Vec::<PathBuf>::new());
 }
 
+/// What the kernel was told: tests/escape starts as many.
+pub(crate) fn limits_tasks(bench: &Bench) {
+    const LIMIT: &str = "awk '/^Max processes/ { print $4 }' /proc/self/limits";
+    let root = bench.overlay();
+    let outer: u64 =
+        fs::read_to_string("/proc/self/uid_map").unwrap().split_whitespace().nth(1).unwrap().parse().unwrap();
+    let version = nix::sys::utsname::uname().unwrap().release().to_string_lossy().into_owned();
+    let mut numbers = version.split(|letter: char| !letter.is_ascii_digit()).flat_map(str::parse::<u32>);
+    let version = (numbers.next().unwrap(), numbers.next().unwrap());
+    if version >= (6, 14) {
+        bench.shell(&root, "cat /proc/sys/kernel/pid_max").is("8192\n");
+    }
+    if version >= (5, 14) && outer != 0 {
+        bench.shell(&root, LIMIT).is("8192\n");
+    }
+    let mut asked = spec(&root.root, LIMIT);
+    asked.ulimits = vec!["nproc=999".parse().unwrap()];
+    bench.run(&asked).is("999\n");
+}
+
 pub(crate) fn does_not_wait_for_background_processes(bench: &Bench) {
     let root = bench.overlay();
     let started = Instant::now();

@@ -73,10 +73,11 @@ pub(crate) fn becomes_the_user(bench: &Bench) {
 
 pub(crate) fn cuts_the_network(bench: &Bench) {
     let root = bench.overlay();
-    let mut order =
-        spec(&root.root, "ls /sys/class/net >/dev/null; grep -c : /proc/net/dev; ifconfig lo | grep -c UP");
+    let look =
+        "ls /sys/class/net; cat /sys/class/net/lo/mtu; grep -c : /proc/net/dev; ifconfig lo | grep -c UP";
+    let mut order = spec(&root.root, look);
     order.network_none = true;
-    bench.run(&order).is("1\n1\n");
+    bench.run(&order).is("lo\n65536\n1\n1\n");
 }
 
 pub(crate) fn refuses_what_docker_refuses(bench: &Bench) {

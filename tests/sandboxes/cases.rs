@@ -68,15 +68,19 @@ pub const CASES: [Case; 15] = [
     COMBINED,
 ];
 
-const FILES: [(&str, &str); 9] = [
+const FILES: [(&str, &str); 13] = [
     ("apt/conf", include_str!("apt/conf")),
     ("apt/clean", include_str!("apt/clean")),
     ("functional/checks.py", include_str!("functional/checks.py")),
     ("functional/files.py", include_str!("functional/files.py")),
     ("functional/harness.py", include_str!("functional/harness.py")),
+    ("functional/jobs.py", include_str!("functional/jobs.py")),
     ("functional/packages.sh", include_str!("functional/packages.sh")),
     ("functional/processes.py", include_str!("functional/processes.py")),
+    ("functional/sharing.py", include_str!("functional/sharing.py")),
     ("functional/shell.sh", include_str!("functional/shell.sh")),
+    ("functional/sockets.py", include_str!("functional/sockets.py")),
+    ("functional/times.py", include_str!("functional/times.py")),
     ("functional/users.py", include_str!("functional/users.py")),
 ];
 

@@ -40,6 +40,28 @@ struct First {
     tree: Tree,
 }
 
+/// Checks of `functional/` that are known to fail, and where: a group is `root:`,
+/// `user:` or both. One that passes is an error too: it must leave the list.
+const GAPS: &[(&[&str], &str)] = &[
+    (&SINGLE, "a drop of one thread's, and of all"),
+    // To the kernel every process is the one id that there is.
+    (&SINGLE, "user: a signal says who sent it"),
+    (&SINGLE, "user: whose System V objects are"),
+    (&SINGLE, "user: times of foreign files are not everybody's"),
+    // Nothing there would keep the owner.
+    (&SINGLE, "making what /proc leads to"),
+];
+
+const SINGLE: [&str; 3] = ["rootless-nnp", "restricted-podman", "restricted-crio"];
+
+fn is_gap(sandbox: &Sandbox, line: &str) -> bool {
+    let names = |check: &str| {
+        let rest = line.strip_prefix(check).or_else(|| line.split_once(": ")?.1.strip_prefix(check));
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(": "))
+    };
+    GAPS.iter().any(|(sandboxes, check)| sandboxes.contains(&sandbox.name) && names(check))
+}
+
 /// What every Dockerfile is given.
 const GIVEN: [&str; 6] = [
     "--secret",
@@ -122,7 +144,7 @@ FROM BASE
 COPY --chown=33:44 note /opt/note
 RUN mkdir -p /d/e && echo a > /d/a && ln /d/a /d/hard && ln -s a /d/soft && chown 1000:44 /d/a && echo gone > /d/e/gone
 RUN rm /d/e/gone && chmod 4711 /d/a && mkfifo /d/fifo && rm -r /home/app && mkdir -m 750 /home/app
-RUN test "$(stat -c '%u:%g %a' /opt/note)" = "33:44 644" && test "$(id -u)" = 0 && echo x > /dev/null
+RUN test "$(stat -c '%u:%g %a' /opt/note)" = "33:44 644" && test "$(id -u)" = 0 && test "$(hostname)" = buildkitsandbox && echo x > /dev/null
 RUN mknod /d/null c 1 3 && mknod -m 640 /d/disk b 8 1 && chown 1:6 /d/disk && mv /d/null /d/moved
 RUN grep -q "^Pid:.$$\$" /proc/$$/status && grep -q "^$$ (" /proc/$$/stat && ls /proc | grep -q "^$$\$" && cd /proc && for p in [0-9]*; do test ! -e $p/stat || kill -0 $p || exit 1; done
 RUN test -f /proc/self/root/etc/passwd && test "$(cd /opt && readlink /proc/self/cwd)" = /opt && echo x | grep -q x /dev/stdin && ls /proc/self/fd/ | grep -q '^1$'
@@ -191,7 +213,7 @@ fn attempt(
     let done = besides.fold(done, |done, (target, _)| {
         let flags = [&flags[..], &["--target", target, "/context"]].concat();
         let beside = matrix.run_build(sandbox, &volumes, &flags)?;
-        let checked = judge_checks(&beside.stderr);
+        let checked = judge_checks(sandbox, &beside.stderr);
         done.and_then(|digest| checked.map(|()| digest))
     });
     matrix.kit.remove_volume(&volumes[0]);
@@ -241,7 +263,7 @@ impl Matrix {
             return check("clear error", clear, true, &refused).map(|()| None);
         }
         let built = self.run_build(sandbox, volumes, flags)?;
-        let checked = judge_checks(&built.stderr);
+        let checked = judge_checks(sandbox, &built.stderr);
         let same = self.compare(sandbox, case, &volumes[0].source, &built.digest);
         checked.and(same).map(|()| Some(built.digest))
     }
@@ -282,8 +304,9 @@ impl Matrix {
     }
 }
 
-/// No check said FAIL, and no group broke off.
-fn judge_checks(said: &str) -> Result<(), String> {
+/// Every check that said FAIL is a known gap, every known gap said FAIL, and no
+/// group broke off.
+fn judge_checks(sandbox: &Sandbox, said: &str) -> Result<(), String> {
     let lines = |word: &str| -> Vec<&str> {
         let mark = format!("| {word} ");
         said.lines().filter_map(|line| line.split_once(&mark).map(|(_, rest)| rest)).collect()
@@ -291,8 +314,12 @@ fn judge_checks(said: &str) -> Result<(), String> {
     let (passed, failed) = (lines("PASS"), lines("FAIL"));
     let counted =
         lines("CHECKED").iter().filter_map(|line| line.rsplit(' ').next()?.parse::<usize>().ok()).sum();
-    check("failed checks", failed.len(), 0, &failed.join("\n"))?;
-    check("checks heard of", passed.len(), counted, &said)
+    let unknown = failed.iter().filter(|line| !is_gap(sandbox, line)).map(|line| format!("FAIL {line}"));
+    let closed = passed.iter().filter(|line| is_gap(sandbox, line));
+    let closed = closed.map(|line| format!("no gap any more, take it off the list: {line}"));
+    let problems: Vec<String> = unknown.chain(closed).collect();
+    check("problems", problems.len(), 0, &problems.join("\n"))?;
+    check("checks heard of", passed.len() + failed.len(), counted, &said)
 }
 
 fn check<T: PartialEq + std::fmt::Debug>(

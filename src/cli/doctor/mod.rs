@@ -10,7 +10,7 @@ mod snippets;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use self::machine::{Clock, Space};
 use self::report::{Answer, Report};
@@ -38,7 +38,9 @@ pub(super) fn run(
     out: &mut dyn Write,
 ) -> Result<u8, Failure> {
     let state_dir = state_directory(arguments.state_dir.as_deref(), environment)?;
+    let started = Instant::now();
     let survey = sandbox::survey(&state_dir).map_err(DoorError::Sandbox)?;
+    let probe = started.elapsed();
     let registries = ask(arguments, environment, &state_dir)?;
     let dates = registries
         .iter()
@@ -48,6 +50,7 @@ pub(super) fn run(
         space: Space::of(&state_dir).map_err(|error| error.to_string()),
         proxies: machine::proxies(environment),
         survey,
+        probe,
         state_dir,
         registries,
     };

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -18,6 +19,8 @@ pub(super) type Answer = Result<Greeting, String>;
 #[derive(Debug)]
 pub(super) struct Report {
     pub(super) survey: Survey,
+    /// How long the probes took.
+    pub(super) probe: Duration,
     pub(super) state_dir: PathBuf,
     pub(super) space: Result<Space, String>,
     pub(super) clock: Clock,
@@ -30,11 +33,16 @@ const NO_SETUID: &str =
     "setuid programs and file capabilities gain nothing for another USER than root (`sudo`)";
 
 /// What else differs between rungs and shows in a Dockerfile.
-const DIFFERENCES: [(&[Rung], &str); 6] = [
+const DIFFERENCES: [(&[Rung], &str); 7] = [
     (&[Rung::Chroot, Rung::Virtual], "RUN --network=none is refused: there is no network namespace"),
     (
         &[Rung::Chroot, Rung::Virtual],
-        "System V and POSIX queues, semaphores and memory are the build container's, and stay",
+        "a write to a read-only bind mount works and then fails the step, which names the file; a tmpfs \
+         that grows beyond its size ends it",
+    ),
+    (
+        &[Rung::Chroot, Rung::Virtual],
+        "RUN --mount=type=cache,sharing=shared waits for other steps as sharing=locked does",
     ),
     (&[Rung::Single], "another USER than root is no border within a RUN: 32-bit programs act as its root"),
     (
@@ -46,11 +54,10 @@ const DIFFERENCES: [(&[Rung], &str); 6] = [
         &[Rung::Namespaces, Rung::Mounts],
         "a device that mknod(2) makes is one in the layer, and may look like an empty file inside that RUN",
     ),
-    (
-        &[Rung::Namespaces, Rung::Single],
-        "writing to a setuid or setgid file clears the bit, where real root keeps it",
-    ),
+    (&[Rung::Namespaces, Rung::Single], CLEARS_SETUID),
 ];
+
+const CLEARS_SETUID: &str = "writing to a setuid or setgid file clears the bit, where real root keeps it";
 
 impl Report {
     /// For people.
@@ -71,7 +78,9 @@ impl Report {
         for (name, value) in self.facts() {
             line(&format!("  {name:<11} {value}"));
         }
-        if !self.registries.is_empty() {
+        if self.registries.is_empty() {
+            line("  registries  none was asked (`coracle doctor --registry HOST` does)");
+        } else {
             line("\nregistries");
             self.registries.iter().for_each(|(host, answer)| line(&format!("  {host}: {}", heard(answer))));
         }
@@ -96,6 +105,7 @@ impl Report {
             "no_new_privileges": self.survey.no_new_privileges,
             "seccomp": self.survey.seccomp,
             "landlock": self.survey.landlock,
+            "probe_milliseconds": u64::try_from(self.probe.as_millis()).unwrap_or(u64::MAX),
             "state": {
                 "path": self.state_dir,
                 "space": self.space.as_ref().ok().map(|space| space.to_json()),
@@ -125,12 +135,17 @@ impl Report {
     fn facts(&self) -> Vec<(&'static str, String)> {
         let mut facts = Vec::new();
         let taken = self.survey.taken();
-        if let Outcome::Works { storage, id_map, .. } = &taken.outcome
-            && taken.rung != Rung::None
-        {
-            facts.push(("storage", storage_text(storage)));
-            facts.push(("user ids", ranges(&id_map.uids)));
-            facts.push(("group ids", ranges(&id_map.gids)));
+        if let Outcome::Works { storage, id_map, .. } = &taken.outcome {
+            if taken.rung != Rung::None {
+                facts.push(("storage", storage_text(storage)));
+            }
+            match taken.rung {
+                Rung::None => facts.push(("ids", "recorded for the image, whichever they are".to_owned())),
+                _ => {
+                    facts.push(("user ids", ranges(&id_map.uids)));
+                    facts.push(("group ids", ranges(&id_map.gids)));
+                }
+            }
         }
         facts.push((
             "landlock",
@@ -142,6 +157,7 @@ impl Report {
         let set = |is: bool| if is { "yes" } else { "no" };
         facts.push(("seccomp", format!("filtered: {}", set(self.survey.seccomp))));
         facts.push(("privileges", format!("no_new_privs: {}", set(self.survey.no_new_privileges))));
+        facts.push(("probe", format!("{} ms for all rungs", self.probe.as_millis())));
         facts.push(("state", format!("{}: {}", self.state_dir.display(), self.space_text())));
         facts.push((
             "clock",
@@ -201,12 +217,23 @@ impl Report {
 
     fn others(&self) -> impl Iterator<Item = &'static str> {
         let taken = self.survey.taken().rung;
-        DIFFERENCES.iter().filter(move |(rungs, _)| rungs.contains(&taken)).map(|(_, text)| *text)
+        let always = DIFFERENCES.iter().filter(move |(rungs, _)| rungs.contains(&taken));
+        let here = self.is_in_user_namespace() && matches!(taken, Rung::Mounts | Rung::Chroot);
+        always.map(|(_, text)| *text).chain(here.then_some(CLEARS_SETUID))
+    }
+
+    /// As in a pod with `hostUsers: false`.
+    fn is_in_user_namespace(&self) -> bool {
+        let Outcome::Works { id_map, .. } = &self.survey.taken().outcome else { return false };
+        id_map.uids.iter().all(|range| range.count != u32::MAX)
     }
 
     fn advice(&self) -> String {
         let Some((rung, snippets)) = snippets::next_better(&self.survey) else { return String::new() };
-        let mut text = format!("\nfor the rung `{rung}`\n");
+        let mut text = match self.survey.taken().rung {
+            Rung::None => format!("\nto have RUN: the smallest change for the rung `{rung}`\n"),
+            _ => format!("\nbuilds work as it is; the smallest change for the better rung `{rung}`\n"),
+        };
         for (name, snippet) in snippets {
             let indented = snippet.replace('\n', "\n      ");
             // Writing to a string cannot fail.
@@ -251,6 +278,9 @@ fn storage_text(storage: &Storage) -> String {
 }
 
 fn ranges(ranges: &[IdRange]) -> String {
+    if ranges.iter().any(|range| range.count == u32::MAX) {
+        return "all".to_owned();
+    }
     let all: u64 = ranges.iter().map(|range| u64::from(range.count)).sum();
     let text = ranges.iter().map(|range| match range.inside == range.outside {
         true => format!("{} from {}", range.count, range.inside),

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use crate::sandbox::message::{Failure, Order, receive};
 use crate::sandbox::protections::Protection;
 use crate::sandbox::spec::{Exit, RunSpec};
 use crate::sandbox::stub::{ended, settle};
-use crate::sandbox::supervisor;
+use crate::sandbox::supervisor::{self, Objects};
 use crate::sandbox::sys::{self, Side};
 
 /// Carries one RUN to its end.
@@ -44,7 +45,8 @@ pub(in crate::sandbox) fn carry_order(channel: &mut UnixStream) -> Result<Exit, 
         Side::Parent(child) => child,
     };
     drop((lifeline, theirs));
-    let supervisor = supervise(&spec, &ours);
+    let objects = Arc::new(Objects::default());
+    let supervisor = supervise(&spec, &ours, &objects);
     if supervisor.is_err() {
         // It may be dead already.
         let _ = kill(child, Signal::SIGKILL);
@@ -58,6 +60,7 @@ pub(in crate::sandbox) fn carry_order(channel: &mut UnixStream) -> Result<Exit, 
     if protections.keep(Protection::KillAll) {
         kill_descendants().map_err(|error| Failure::new("end", "what the RUN left running", &error))?;
     }
+    objects.remove_all();
     drop(tether);
     supervisor?;
     if let Some(passed) = watch.passed() {
@@ -68,10 +71,10 @@ pub(in crate::sandbox) fn carry_order(channel: &mut UnixStream) -> Result<Exit, 
 
 /// Nothing when the child has no listener, because it failed or because
 /// listeners are refused here.
-fn supervise(spec: &RunSpec, handover: &UnixStream) -> Result<(), Failure> {
+fn supervise(spec: &RunSpec, handover: &UnixStream, objects: &Arc<Objects>) -> Result<(), Failure> {
     let failed = |error: io::Error| Failure::new("start", "the supervisor", &error);
     let Some(handover) = supervisor::take(handover).map_err(failed)? else { return Ok(()) };
-    let parts = supervisor::Parts::of_chroot(spec).map_err(failed)?;
+    let parts = supervisor::Parts::of_chroot(spec, Arc::clone(objects)).map_err(failed)?;
     supervisor::start(handover, parts).map_err(failed)
 }
 

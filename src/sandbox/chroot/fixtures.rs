@@ -26,15 +26,27 @@ const LINKS: [(&str, &str); 5] = [
     ("ptmx", "pts/ptmx"),
 ];
 
+const PROCESSORS: &str = "devices/system/cpu";
+
+/// What of /sys programs ask to adapt themselves: directory, and files in it.
+const FACTS: [(&str, &[&str]); 3] = [
+    (PROCESSORS, &["kernel_max", "offline", "online", "possible", "present"]),
+    ("devices/system/node", &["has_cpu", "has_memory", "online", "possible"]),
+    (
+        "kernel/mm/transparent_hugepage",
+        &["defrag", "enabled", "hpage_pmd_size", "shmem_enabled", "use_zero_page"],
+    ),
+];
+
 /// Swaps everything in.
 pub(super) fn put(root: &Path, spec: &RunSpec) -> Result<Swaps, Error> {
     let mut swaps = Swaps::new(root).map_err(during("prepare", root))?.under(spec.protections);
-    for path in ["/proc", "/sys"] {
-        let target = Path::new(path);
-        swaps
-            .cover(target, Want::Directory, |place| make_directory(place, 0o555))
-            .map_err(during("cover", target))?;
-    }
+    let proc = Path::new("/proc");
+    swaps
+        .cover(proc, Want::Directory, |place| make_directory(place, 0o555))
+        .map_err(during("cover", proc))?;
+    let sys = Path::new("/sys");
+    swaps.cover(sys, Want::Directory, make_sys).map_err(during("make", sys))?;
     let dev = Path::new("/dev");
     swaps.cover(dev, Want::Directory, |place| make_dev(place, &spec.scripts)).map_err(during("make", dev))?;
     put_etc(&mut swaps, spec)?;
@@ -92,6 +104,37 @@ fn make_file(place: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(place)?;
     file.write_all(content)?;
     file.set_permissions(fs::Permissions::from_mode(mode & 0o7777))
+}
+
+/// Copies: nothing of it changes while a RUN runs.
+fn make_sys(place: &Path) -> io::Result<()> {
+    make_directory(place, 0o755)?;
+    for (directory, names) in FACTS {
+        let outer = Path::new("/sys").join(directory);
+        if !outer.is_dir() {
+            continue;
+        }
+        fs::create_dir_all(place.join(directory))?;
+        for name in names {
+            // Not every kernel has all of them.
+            let Ok(content) = fs::read(outer.join(name)) else { continue };
+            make_file(&place.join(directory).join(name), &content, 0o444)?;
+        }
+    }
+    make_processors(&place.join(PROCESSORS))
+}
+
+/// Empty directories: some programs count them.
+fn make_processors(place: &Path) -> io::Result<()> {
+    let Ok(entries) = fs::read_dir(Path::new("/sys").join(PROCESSORS)) else { return Ok(()) };
+    for entry in entries {
+        let name = entry?.file_name();
+        let number = name.to_str().and_then(|name| name.strip_prefix("cpu"));
+        if number.is_some_and(|number| number.parse::<u32>().is_ok()) {
+            fs::create_dir(place.join(name))?;
+        }
+    }
+    Ok(())
 }
 
 fn make_dev(place: &Path, scripts: &[(String, Vec<u8>)]) -> io::Result<()> {

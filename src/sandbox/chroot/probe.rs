@@ -77,10 +77,7 @@ pub(in crate::sandbox) fn probe(scratch: &Path) -> io::Result<Result<Vec<Refusal
     if let Some((attempt, errno)) = needed.first() {
         return Ok(Err(explain(*attempt, *errno)));
     }
-    let mut shortfalls: Vec<Refusal> =
-        optional.into_iter().map(|(attempt, errno)| explain(attempt, errno)).collect();
-    shortfalls.push(no_hostname());
-    Ok(Ok(shortfalls))
+    Ok(Ok(optional.into_iter().map(|(attempt, errno)| explain(attempt, errno)).collect()))
 }
 
 fn try_all(scratch: &Path, tried: &mut Vec<(Attempt, i32)>) {
@@ -161,11 +158,6 @@ fn explain(attempt: Attempt, errno: i32) -> Refusal {
         _ => ("the kernel, or a security module, refused it", "see the kernel's log on the node"),
     };
     refusal(attempt.call(), errno, cause, change)
-}
-
-fn no_hostname() -> Refusal {
-    let cause = "there is no uts namespace, so that RUN sees the host name of the build container";
-    refusal("sethostname", 0, cause, "nothing need be done")
 }
 
 /// Why overlay storage is out of the question here.

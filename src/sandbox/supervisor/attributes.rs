@@ -6,8 +6,10 @@
 //! thread can change it after it was looked at; so no call that sets one goes on
 //! in the kernel. The supervisor makes it, on an inode that it holds, with the
 //! ids and capabilities of the caller. One of ours is not set, and the caller is
-//! told that it was; lists leave them out. So `cp -a` of a file that has a record
-//! copies the file and says nothing.
+//! told that it was. So `cp -a` of a file that has a record copies the file and
+//! says nothing. Values too short for a record go on in the kernel: nearly all that
+//! `cp -a` sets are (ACLs, capabilities). Lists by path leave ours out; those of
+//! descriptors, which `cp -a` asks for of every file, are the kernel's.
 
 use std::ffi::CString;
 use std::io;
@@ -23,8 +25,8 @@ use super::calls::Place;
 use super::open::errno;
 use super::task::{self, Identity};
 use super::walk::{Target, open_below};
-use super::{Answer, Service};
-use crate::metadata::{is_hidden, takes_any};
+use super::{Answer, Service, Turn};
+use crate::metadata::{SHORTEST, is_hidden, takes_any};
 use crate::sandbox::instructions::*;
 use crate::sandbox::mounts::{link, open_path};
 use crate::sandbox::raw::Notification;
@@ -32,45 +34,57 @@ use crate::sandbox::raw::Notification;
 /// Longest value of an attribute, and longest list of them (xattr(7)).
 pub(super) const LONGEST: usize = 64 << 10;
 
-const HEARD: [libc::c_long; 6] = [
-    libc::SYS_setxattr,
-    libc::SYS_lsetxattr,
-    libc::SYS_fsetxattr,
-    libc::SYS_listxattr,
-    libc::SYS_llistxattr,
-    libc::SYS_flistxattr,
-];
+/// Most lists are shorter.
+const SHORT: usize = 1 << 10;
+
+const SET: [libc::c_long; 3] = [libc::SYS_setxattr, libc::SYS_lsetxattr, libc::SYS_fsetxattr];
+const LIST: [libc::c_long; 2] = [libc::SYS_listxattr, libc::SYS_llistxattr];
+
+/// The argument with the length of a value.
+const LENGTH: u32 = 3;
 
 /// setxattrat(2) and listxattrat (Linux 6.13), with the same numbers everywhere:
 /// their arguments lie in memory, and everybody has a way without them.
 const AT: [libc::c_long; 2] = [463, 465];
 
-/// What 32-bit programs set attributes with, on x86 as on ARM, in the order of [`HEARD`].
+/// What 32-bit programs set attributes with, on x86 as on ARM, in the order of [`SET`].
 const FOREIGN_FIRST: libc::c_long = 226;
 
-/// The steps for them, with the call's number loaded.
-pub(super) fn steps() -> Vec<sock_filter> {
+/// The steps for them, with the call's number loaded. With `paths` also of short
+/// values: they may be for what only the supervisor finds.
+pub(super) fn steps(paths: bool) -> Vec<sock_filter> {
     let absent = libc::SECCOMP_RET_ERRNO | libc::ENOSYS.cast_unsigned();
-    let heard = HEARD.into_iter().flat_map(|call| [is(call, 1), give(libc::SECCOMP_RET_USER_NOTIF)]);
-    heard.chain(AT.into_iter().flat_map(|call| [is(call, 1), give(absent)])).collect()
+    let set = SET.into_iter().flat_map(|call| long_enough(call, libc::SECCOMP_RET_USER_NOTIF));
+    let by_path = if paths { &SET[..2] } else { &[] };
+    let all = by_path.iter().chain(&LIST);
+    all.flat_map(|call| [is(*call, 1), give(libc::SECCOMP_RET_USER_NOTIF)])
+        .chain(set)
+        .chain(AT.into_iter().flat_map(|call| [is(call, 1), give(absent)]))
+        .collect()
+}
+
+/// The kernel reads the length from here, too. Lengths beyond 32 bits it refuses.
+fn long_enough(call: libc::c_long, action: u32) -> [sock_filter; 5] {
+    [is(call, 4), load(LENGTH), step(AT_LEAST, 0, 1, SHORTEST), give(action), give(libc::SECCOMP_RET_ALLOW)]
 }
 
 /// Where there is no supervisor, nobody can say which attribute it is: none is set.
 pub(super) fn refusing_program() -> Vec<sock_filter> {
     let unsupported = libc::SECCOMP_RET_ERRNO | libc::EOPNOTSUPP.cast_unsigned();
-    let foreign: Vec<_> = (0..3).flat_map(|call| [is(FOREIGN_FIRST + call, 1), give(unsupported)]).collect();
+    let foreign: Vec<_> = (0..3).flat_map(|call| long_enough(FOREIGN_FIRST + call, unsupported)).collect();
+    let beyond = u8::try_from(foreign.len() + 2).expect("some twenty");
     let mut program = vec![
         step(LOAD, 0, 0, NUMBER),
         is(AT[0], 1),
         give(libc::SECCOMP_RET_ERRNO | libc::ENOSYS.cast_unsigned()),
         step(LOAD, 0, 0, ARCHITECTURE),
-        step(EQUAL, 8, 0, OWN),
+        step(EQUAL, beyond, 0, OWN),
         step(LOAD, 0, 0, NUMBER),
     ];
     program.extend(foreign);
     program.push(give(libc::SECCOMP_RET_ALLOW));
     program.push(step(LOAD, 0, 0, NUMBER));
-    program.extend(HEARD[..3].iter().flat_map(|call| [is(*call, 1), give(unsupported)]));
+    program.extend(SET.into_iter().flat_map(|call| long_enough(call, unsupported)));
     program.push(give(libc::SECCOMP_RET_ALLOW));
     program
 }
@@ -78,14 +92,14 @@ pub(super) fn refusing_program() -> Vec<sock_filter> {
 /// The steps for programs of another architecture, with the number loaded.
 pub(super) fn foreign_steps() -> Vec<sock_filter> {
     let absent = libc::SECCOMP_RET_ERRNO | libc::ENOSYS.cast_unsigned();
-    let set = (0..3).flat_map(|call| [is(FOREIGN_FIRST + call, 1), give(libc::SECCOMP_RET_USER_NOTIF)]);
+    let set = (0..3).flat_map(|call| long_enough(FOREIGN_FIRST + call, libc::SECCOMP_RET_USER_NOTIF));
     set.chain([is(AT[0], 1), give(absent)]).collect()
 }
 
 /// A call of another architecture that is heard of, by the number it has here.
 pub(super) fn own_number(foreign: libc::c_long) -> Option<libc::c_long> {
     let place = usize::try_from(foreign.checked_sub(FOREIGN_FIRST)?).ok()?;
-    HEARD[..3].get(place).copied()
+    SET.get(place).copied()
 }
 
 /// The inode that a call names.
@@ -97,11 +111,15 @@ struct Named {
 
 impl Service {
     /// Nothing for calls about something else.
-    pub(super) fn set_or_list(&self, notification: &Notification) -> Option<Answer> {
-        match HEARD.iter().position(|call| *call == notification.call)? {
-            0..=2 => Some(self.set(notification).unwrap_or_else(|error| Answer::Error(number(&error)))),
-            _ => Some(self.list(notification).unwrap_or(Answer::GoOn)),
+    pub(super) fn set_or_list(&self, notification: &Notification, turn: &mut Turn<'_>) -> Option<Answer> {
+        if SET.contains(&notification.call) {
+            turn.end();
+            return Some(self.set(notification).unwrap_or_else(|error| Answer::Error(number(&error))));
         }
+        LIST.contains(&notification.call).then(|| {
+            turn.end();
+            self.list(notification).unwrap_or(Answer::GoOn)
+        })
     }
 
     /// Never goes on in the kernel, which would read the name once more.
@@ -123,7 +141,7 @@ impl Service {
             .read_exact(notification.thread, address, &mut value)
             .map_err(|_| errno(libc::EFAULT))?;
         let caller = Caller::of(notification.thread)?;
-        let named = self.named(notification, &caller)?;
+        let named = self.named(notification, Some(&caller))?;
         if !self.is_waiting(notification) {
             return Err(errno(libc::ESRCH));
         }
@@ -134,35 +152,30 @@ impl Service {
         Ok(Answer::Value(0))
     }
 
+    /// Hardly a file has one of ours: then the kernel lists it.
     fn list(&self, notification: &Notification) -> io::Result<Answer> {
         let [_, buffer, room, ..] = notification.arguments;
-        let caller = Caller::of(notification.thread)?;
-        let named = self.named(notification, &caller)?;
-        let is_link = !takes_any(named.inode.as_fd())?;
-        let mut list = vec![0; LONGEST];
-        let length = match caller.act(|| Ok(rustix::fs::listxattr(link(&named.inode), &mut list[..])?)) {
-            Err(error) if named.native => return Err(error),
-            Err(error) => return Ok(Answer::Error(number(&error))),
-            Ok(length) => length,
-        };
-        let names = || list[..length].split_inclusive(|byte| *byte == 0);
-        let shown = |name: &&[u8]| {
-            let name = name.strip_suffix(b"\0").unwrap_or(name);
-            !is_hidden(name, is_link) && (named.native || is_ordinary(name))
-        };
-        if named.native && names().all(|name| shown(&name)) {
+        let found = self.named(notification, None)?;
+        let is_link = !takes_any(found.inode.as_fd())?;
+        if found.native && !names(&list_of(&found.inode)?).any(|name| is_hidden(name, is_link)) {
             return Ok(Answer::GoOn);
         }
-        let names: Vec<u8> = names().filter(shown).flatten().copied().collect();
-        let given = self.give_bytes(notification, buffer, room, &names);
-        Ok(given.unwrap_or_else(|error| Answer::Error(number(&error))))
+        let caller = Caller::of(notification.thread)?;
+        let listed = self
+            .named(notification, Some(&caller))
+            .and_then(|named| caller.act(|| list_of(&named.inode)))
+            .and_then(|list| {
+                let shown = names(&list).filter(|name| !is_hidden(name, is_link) && is_ordinary(name));
+                let shown: Vec<u8> = shown.flat_map(|name| name.iter().chain(b"\0")).copied().collect();
+                self.give_bytes(notification, buffer, room, &shown)
+            });
+        Ok(listed.unwrap_or_else(|error| Answer::Error(number(&error))))
     }
 
-    /// Found as the caller would find it, and held.
-    fn named(&self, notification: &Notification, caller: &Caller) -> io::Result<Named> {
+    /// Found as the caller would find it, if one is given, and held.
+    fn named(&self, notification: &Notification, caller: Option<&Caller>) -> io::Result<Named> {
         let thread = notification.thread;
-        let descriptor = matches!(notification.call, libc::SYS_fsetxattr | libc::SYS_flistxattr);
-        if descriptor {
+        if notification.call == libc::SYS_fsetxattr {
             #[expect(clippy::cast_possible_truncation, reason = "an int to the kernel")]
             let path = format!("/proc/{thread}/fd/{}", notification.arguments[0] as i32);
             let inode = task::look_at(thread, || open_path(path.as_ref())).map_err(|error| {
@@ -179,10 +192,10 @@ impl Service {
             let flags = OFlags::PATH | OFlags::CLOEXEC;
             let flags = if follow { flags } else { flags | OFlags::NOFOLLOW };
             let look = || open_below(&root, &asked.path, flags, ResolveFlags::empty());
-            return caller.act(look).map(native);
+            return as_caller(caller, look).map(native);
         }
         match self.tree.resolve(&asked.path, follow, thread)? {
-            Target::Native => caller.act(|| self.tree.look(&asked.path, follow)).map(native),
+            Target::Native => as_caller(caller, || self.tree.look(&asked.path, follow)).map(native),
             Target::Tree(inode) => Ok(Named { inode, native: false }),
             Target::Served(_, inode) | Target::Device(_, inode) => Ok(native(inode)),
             Target::Missing(number) => Err(errno(number)),
@@ -224,6 +237,31 @@ impl Caller {
             result
         })
     }
+}
+
+fn as_caller<T>(caller: Option<&Caller>, action: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    match caller {
+        Some(caller) => caller.act(action),
+        None => action(),
+    }
+}
+
+/// Names with a zero byte behind each.
+fn list_of(inode: &OwnedFd) -> io::Result<Vec<u8>> {
+    let mut list = vec![0; SHORT];
+    let length = match rustix::fs::listxattr(link(inode), &mut list[..]) {
+        Err(Errno::RANGE) => {
+            list.resize(LONGEST, 0);
+            rustix::fs::listxattr(link(inode), &mut list[..])?
+        }
+        other => other?,
+    };
+    list.truncate(length);
+    Ok(list)
+}
+
+fn names(list: &[u8]) -> impl Iterator<Item = &[u8]> {
+    list.split(|byte| *byte == 0).filter(|name| !name.is_empty())
 }
 
 /// The supervisor may have rights to others that a RUN has not.

@@ -34,6 +34,7 @@ enum Request {
     Watch { place: Place },
     ChangeRoot { place: Place },
     ChangeIds,
+    Name { buffer: u64 },
 }
 
 impl Request {
@@ -53,9 +54,11 @@ impl Request {
             | Self::ChangeOwner { place, .. }
             | Self::ChangeDirectory { place }
             | Self::Watch { place } => (place, true),
-            Self::Link { .. } | Self::MakeDevice { .. } | Self::ChangeRoot { .. } | Self::ChangeIds => {
-                return None;
-            }
+            Self::Link { .. }
+            | Self::MakeDevice { .. }
+            | Self::ChangeRoot { .. }
+            | Self::ChangeIds
+            | Self::Name { .. } => return None,
         })
     }
 }
@@ -119,6 +122,7 @@ fn request(notification: &Notification) -> Option<Request> {
         libc::SYS_chdir => Request::ChangeDirectory { place: plain(0) },
         libc::SYS_inotify_add_watch => Request::Watch { place: plain(1) },
         libc::SYS_chroot => Request::ChangeRoot { place: plain(0) },
+        libc::SYS_uname => Request::Name { buffer: a[0] },
         libc::SYS_setuid
         | libc::SYS_setgid
         | libc::SYS_setreuid
@@ -166,7 +170,10 @@ impl Service {
         if let Some(process) = neighbours::named(notification.call, notification.arguments) {
             return self.about(process);
         }
-        if let Some(answer) = self.set_or_list(notification) {
+        if let Some(answer) = self.answer_named(notification, turn) {
+            return answer;
+        }
+        if let Some(answer) = self.set_or_list(notification, turn) {
             return answer;
         }
         let Some(request) = request(notification) else { return Answer::GoOn };
@@ -195,8 +202,8 @@ impl Service {
         match request {
             Request::ChangeIds => {
                 // What cannot be kept makes later reads fail, which go on.
-                let _ = self.memories.keep(thread);
-                Ok(Answer::GoOn)
+                let _ = self.memories.keep(thread, || self.is_waiting(notification));
+                Ok(self.change_ids(notification).unwrap_or(Answer::GoOn))
             }
             Request::MakeDevice { .. } if !self.protections.keep(Protection::ServedNodes) => Ok(Answer::GoOn),
             Request::MakeDevice { place, wanted } => {
@@ -245,7 +252,19 @@ impl Service {
             Request::Execute { place, follow } => self.execute(notification, &asked(&place)?, follow),
             Request::ChangeDirectory { place } => self.change_directory(notification, &asked(&place)?),
             Request::Watch { place } => self.watch(notification, &asked(&place)?),
+            Request::Name { buffer } => self.name(notification, buffer),
         }
+    }
+
+    /// Nothing where it cannot be traced: then what it forks cannot be read.
+    fn change_ids(&self, notification: &Notification) -> Option<Answer> {
+        let traced = self.revives.then(|| task::trace(notification.thread).ok())??;
+        if self.is_waiting(notification) {
+            return Some(Answer::ChangeIds(traced));
+        }
+        // The caller is gone, and its number may be somebody else's.
+        traced.let_go();
+        None
     }
 
     /// A process that was forked by one that had changed its ids cannot be read
@@ -292,6 +311,11 @@ impl Service {
             inside = Path::new("/").join(inside.strip_prefix(root).map_err(io::Error::other)?);
         }
         Ok((root.map(|(fd, _)| fd), Asked { path: inside.join(path), address, room }))
+    }
+
+    /// Whether it sees another /proc than the RUN's.
+    pub(super) fn has_other_root(&self, thread: i32) -> io::Result<bool> {
+        Ok(self.may_chroot && self.other_root(thread)?.is_some())
     }
 
     /// The root of a caller that has left the RUN's by chroot(2), and its path.

@@ -9,7 +9,7 @@
 use nix::libc;
 use seccompiler::sock_filter;
 
-use super::{Protection, Protections, attributes, neighbours};
+use super::{Protection, Protections, attributes, ipc, names, neighbours};
 use crate::sandbox::instructions::*;
 use crate::sandbox::raw::Notification;
 
@@ -19,15 +19,16 @@ pub(in crate::sandbox) enum Heard {
     /// mknod of a device, and attributes that are set or listed.
     Devices,
     /// That, everything with a path that may lead into /proc or to a
-    /// placeholder, and changes of identity.
+    /// placeholder, changes of identity, and the host name.
     Paths,
-    /// Those, and calls that name a process, where a RUN has no pid namespace.
+    /// Those, and calls that name a process or a System V object, where a RUN has
+    /// no namespaces for them.
     Neighbours,
 }
 
 /// Not fork(2): a caller that a signal interrupts before the supervisor has
 /// taken its call gets EINTR, which no shell expects of fork.
-const PATHS: [libc::c_long; 23] = [
+const PATHS: [libc::c_long; 24] = [
     libc::SYS_openat,
     libc::SYS_readlinkat,
     libc::SYS_faccessat,
@@ -51,6 +52,7 @@ const PATHS: [libc::c_long; 23] = [
     libc::SYS_setfsuid,
     libc::SYS_setfsgid,
     libc::SYS_inotify_add_watch,
+    libc::SYS_uname,
 ];
 
 #[cfg(target_arch = "x86_64")]
@@ -100,6 +102,7 @@ const DEVICES_OF_OLD: [Rule; 0] = [];
 pub(super) fn program(heard: Heard, protections: Protections) -> Vec<sock_filter> {
     let mut program = vec![step(LOAD, 0, 0, ARCHITECTURE)];
     let neighbours = heard == Heard::Neighbours && protections.keep(Protection::Neighbours);
+    let objects = heard == Heard::Neighbours && protections.keep(Protection::Ipc);
     let attributes = protections.keep(Protection::Attributes);
     let mut foreign = vec![step(LOAD, 0, 0, NUMBER)];
     if attributes {
@@ -108,25 +111,32 @@ pub(super) fn program(heard: Heard, protections: Protections) -> Vec<sock_filter
     if heard != Heard::Devices {
         foreign.extend([is(FOREIGN_CHROOT, 1), give(libc::SECCOMP_RET_USER_NOTIF)]);
     }
-    match neighbours {
-        true => foreign.extend(neighbours::foreign_steps(NUMBER, ARGUMENTS)),
-        false => foreign.push(give(libc::SECCOMP_RET_ALLOW)),
+    if objects {
+        foreign.extend(ipc::foreign_steps());
     }
-    program.push(step(EQUAL, u8::try_from(foreign.len()).expect("some fifty steps"), 0, OWN));
+    if neighbours {
+        foreign.extend(neighbours::foreign_steps(NUMBER, ARGUMENTS));
+    }
+    foreign.push(give(libc::SECCOMP_RET_ALLOW));
+    program.push(step(EQUAL, u8::try_from(foreign.len()).expect("some ninety steps"), 0, OWN));
     program.extend(foreign);
     program.push(step(LOAD, 0, 0, NUMBER));
     DEVICES.iter().chain(&DEVICES_OF_OLD).for_each(|rule| program.extend(by_flag(rule)));
     if attributes {
-        program.extend(attributes::steps());
+        program.extend(attributes::steps(heard != Heard::Devices));
     }
     if heard != Heard::Devices {
-        for call in PATHS.into_iter().chain(PATHS_OF_OLD) {
+        let all = PATHS.into_iter().chain(PATHS_OF_OLD).chain(names::CALLS).chain(names::CALLS_OF_OLD);
+        for call in all {
             program.extend([is(call, 1), give(libc::SECCOMP_RET_USER_NOTIF)]);
         }
         PATHS_BY_FLAG.iter().for_each(|rule| program.extend(by_flag(rule)));
         program.extend(with_path(libc::SYS_utimensat, 1));
         if neighbours {
             program.extend(neighbours::steps(NUMBER, ARGUMENTS));
+        }
+        if objects {
+            program.extend(ipc::steps());
         }
         // Its flags lie in memory; everybody has a way without it.
         let absent = libc::SECCOMP_RET_ERRNO | libc::ENOSYS.cast_unsigned();
@@ -211,6 +221,7 @@ mod tests {
                 LOAD => value = arguments[usize::try_from((step.k - ARGUMENTS) / 8).unwrap()],
                 EQUAL => at += usize::from(if value == step.k { step.jt } else { step.jf }),
                 ANY_BIT => at += usize::from(if value & step.k != 0 { step.jt } else { step.jf }),
+                AT_LEAST => at += usize::from(if value >= step.k { step.jt } else { step.jf }),
                 RETURN => return step.k,
                 other => panic!("unknown instruction {other:#x}"),
             }
@@ -250,6 +261,37 @@ mod tests {
         check(Heard::Paths, libc::SYS_linkat, flag(4, libc::AT_SYMLINK_FOLLOW), hear);
         check(Heard::Paths, libc::SYS_utimensat, flag(0, 3), pass);
         check(Heard::Paths, libc::SYS_utimensat, flag(1, 4096), hear);
+    }
+
+    #[test]
+    fn hears_of_attributes_that_are_long_enough() {
+        let (pass, hear) = (libc::SECCOMP_RET_ALLOW, libc::SECCOMP_RET_USER_NOTIF);
+        let (short, long) = ([0, 0, 0, 33, 0, 0], [0, 0, 0, 34, 0, 0]);
+        for heard in [Heard::Devices, Heard::Paths] {
+            let of_path = if heard == Heard::Devices { pass } else { hear };
+            check(heard, libc::SYS_setxattr, short, of_path);
+            check(heard, libc::SYS_fsetxattr, short, pass);
+            for call in [libc::SYS_setxattr, libc::SYS_lsetxattr, libc::SYS_fsetxattr] {
+                check(heard, call, long, hear);
+            }
+            check(heard, libc::SYS_listxattr, [0; 6], hear);
+            check(heard, libc::SYS_flistxattr, [0; 6], pass);
+            let program = program(heard, Protections::default());
+            assert_eq!(run_on(OWN ^ 1, &program, 226, long), hear);
+            assert_eq!(run_on(OWN ^ 1, &program, 226, short), pass);
+        }
+    }
+
+    /// Where there is no supervisor.
+    #[test]
+    fn sets_no_long_attribute_unheard() {
+        let program = attributes::refusing_program();
+        let refused = libc::SECCOMP_RET_ERRNO | libc::EOPNOTSUPP.cast_unsigned();
+        for (architecture, call) in [(OWN, libc::SYS_fsetxattr), (OWN ^ 1, 228)] {
+            assert_eq!(run_on(architecture, &program, call, [0, 0, 0, 34, 0, 0]), refused);
+            assert_eq!(run_on(architecture, &program, call, [0, 0, 0, 20, 0, 0]), libc::SECCOMP_RET_ALLOW);
+        }
+        assert_eq!(run_on(OWN, &program, libc::SYS_read, [0; 6]), libc::SECCOMP_RET_ALLOW);
     }
 
     #[test]

@@ -19,6 +19,8 @@ pub(in crate::sandbox) struct Handover {
     /// `/` of the RUN.
     pub(in crate::sandbox) root: OwnedFd,
     pub(in crate::sandbox) heard: Heard,
+    /// [`raw::Listener::killable`].
+    pub(in crate::sandbox) killable: bool,
 }
 
 /// Whether this process could install a listener: tried, because a profile may
@@ -51,13 +53,14 @@ pub(in crate::sandbox) fn give(
             Err(_) => return without_one(protections),
         },
     };
-    let descriptors = [listener.as_raw_fd(), root.as_raw_fd()];
+    let descriptors = [listener.fd.as_raw_fd(), root.as_raw_fd()];
     let rights = [ControlMessage::ScmRights(&descriptors)];
-    let word = [match heard {
+    let heard = match heard {
         Heard::Devices => b'd',
         Heard::Paths => b'p',
         Heard::Neighbours => b'n',
-    }];
+    };
+    let word = [heard, u8::from(listener.killable)];
     // Not sendmsg(2): the listener hears of that, and nobody listens yet.
     let mut headers = MultiHeaders::<()>::preallocate(1, Some(nix::cmsg_space!([RawFd; 2])));
     let messages = [[IoSlice::new(&word)]];
@@ -66,7 +69,9 @@ pub(in crate::sandbox) fn give(
 
 /// Nobody makes devices then, nor tells a record from another attribute.
 fn without_one(protections: Protections) -> io::Result<()> {
-    if !protections.keep(Protection::Attributes) {
+    // Without no_new_privs, which a control leaves out, no filter can be had at all.
+    let possible = protections.keep(Protection::NoNewPrivileges);
+    if !possible || !protections.keep(Protection::Attributes) {
         return Ok(());
     }
     crate::sandbox::sys::install_filter(&attributes::refusing_program())
@@ -76,17 +81,17 @@ fn without_one(protections: Protections) -> io::Result<()> {
 pub(in crate::sandbox) fn take(from: &UnixStream) -> io::Result<Option<Handover>> {
     let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-    let mut word = [0];
+    let mut word = [0; 2];
     recvmsg(from, &mut [IoSliceMut::new(&mut word)], &mut ancillary, RecvFlags::CMSG_CLOEXEC)?;
     let mut descriptors = ancillary.drain().flat_map(|message| match message {
         RecvAncillaryMessage::ScmRights(descriptors) => descriptors.collect(),
         _ => Vec::new(),
     });
     let (Some(listener), Some(root)) = (descriptors.next(), descriptors.next()) else { return Ok(None) };
-    let heard = match &word {
-        b"n" => Heard::Neighbours,
-        b"p" => Heard::Paths,
+    let heard = match word[0] {
+        b'n' => Heard::Neighbours,
+        b'p' => Heard::Paths,
         _ => Heard::Devices,
     };
-    Ok(Some(Handover { listener, root, heard }))
+    Ok(Some(Handover { listener, root, heard, killable: word[1] != 0 }))
 }

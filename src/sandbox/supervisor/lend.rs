@@ -8,6 +8,7 @@
 //! RUN writes there in between gives it more than it has.
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -131,6 +132,26 @@ impl Service {
         }
         let alias = self.tree.aliases.of(&self.tree, target, Kind::Any)?;
         self.overwrite(notification, asked, format!("/proc/{alias}").into_bytes())
+    }
+
+    /// A new name in a directory that only /proc leads to.
+    pub(super) fn lend_in(
+        &self,
+        notification: &Notification,
+        asked: &Asked,
+        parent: &OwnedFd,
+        name: &OsStr,
+    ) -> Answer {
+        let lent = self.name_of(parent).and_then(|parent| {
+            let text = parent.join(name).into_os_string().into_encoded_bytes();
+            if text.len() <= asked.room {
+                return self.overwrite(notification, asked, text);
+            }
+            let alias = self.tree.aliases.of(&self.tree, &parent, Kind::Any)?;
+            let text = Path::new("/proc").join(alias).join(name);
+            self.overwrite(notification, asked, text.into_os_string().into_encoded_bytes())
+        });
+        if lent.is_ok() { Answer::GoOn } else { Answer::Error(libc::ENOENT) }
     }
 
     fn overwrite(&self, notification: &Notification, asked: &Asked, mut text: Vec<u8>) -> io::Result<()> {

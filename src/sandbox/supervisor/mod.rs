@@ -22,10 +22,13 @@ mod change;
 mod devices;
 mod filter;
 mod handover;
+mod host;
 mod identity;
+mod ipc;
 mod lend;
 mod listing;
 mod look;
+mod names;
 mod neighbours;
 mod numbers;
 mod office;
@@ -50,6 +53,7 @@ use rustix::fs::{MemfdFlags, SealFlags};
 use super::protections::{Protection, Protections};
 use super::raw::{self, Notification};
 use super::spec::{MountSpec, RunSpec};
+use super::tracing::Traced;
 use crate::metadata::Key;
 use numbers::Numbers;
 use office::{Office, Part, Turn};
@@ -60,6 +64,7 @@ pub(super) use filter::Heard;
 pub(super) use handover::{Handover, give, is_possible, take};
 pub(super) use identity::Identity;
 pub(super) use identity::{FIRST as FIRST_SLACK, slack, slack_path};
+pub(super) use ipc::Objects;
 
 /// Which parts are switched on, and what they need.
 pub(super) struct Parts {
@@ -75,6 +80,10 @@ pub(super) struct Parts {
     record_key: Option<Key>,
     /// Keeps owners and users, where one id exists.
     identity: Option<Identity>,
+    /// Keeps System V objects and queues, where there is no namespace for them.
+    objects: Option<Arc<Objects>>,
+    /// The host name of the RUN.
+    host: String,
     protections: Protections,
 }
 
@@ -83,7 +92,7 @@ impl Parts {
     ///
     /// # Errors
     /// When there is no memory for the secrets.
-    pub(super) fn of_chroot(spec: &RunSpec) -> io::Result<Self> {
+    pub(super) fn of_chroot(spec: &RunSpec, objects: Arc<Objects>) -> io::Result<Self> {
         let mut files = Vec::new();
         for mount in &spec.mounts {
             if let MountSpec::File { content, target, .. } = mount {
@@ -98,6 +107,8 @@ impl Parts {
             real_devices: false,
             record_key: spec.record_key.clone(),
             identity: None,
+            objects: Some(objects),
+            host: spec.hostname.clone(),
             protections: spec.protections,
         })
     }
@@ -118,6 +129,8 @@ impl Parts {
             real_devices: true,
             record_key: spec.record_key.clone(),
             identity: None,
+            objects: None,
+            host: spec.hostname.clone(),
             protections: spec.protections,
         }
     }
@@ -143,7 +156,7 @@ const THREADS: usize = 4;
 /// # Errors
 /// When the tree cannot be opened.
 pub(super) fn start(handover: Handover, mut parts: Parts) -> io::Result<()> {
-    let Handover { listener, root, heard } = handover;
+    let Handover { listener, root, heard, killable } = handover;
     raw::wake_in_turn(listener.as_fd());
     // Modes are those the callers ask for, under their own masks.
     rustix::process::umask(rustix::fs::Mode::empty());
@@ -154,10 +167,12 @@ pub(super) fn start(handover: Handover, mut parts: Parts) -> io::Result<()> {
         identity.settle(&root, heard)?;
     }
     let identity = identity.map(Arc::new);
+    let is_owner_kept = identity.is_some();
     let busy = identity.is_some() || heard != Heard::Devices;
     // Identity makes its own devices.
     let needs_tree = identity.is_none() || heard != Heard::Devices;
     all.extend(identity.clone().map(|identity| Box::new(identity) as Box<dyn Part>));
+    all.extend(parts.objects.take().map(|objects| Box::new(objects) as Box<dyn Part>));
     if needs_tree {
         all.push(Box::new(Service {
             tree: tree(root, &parts)?,
@@ -168,6 +183,8 @@ pub(super) fn start(handover: Handover, mut parts: Parts) -> io::Result<()> {
             protections: parts.protections,
             memories: Memories::default(),
             identity,
+            is_owner_kept,
+            revives: killable,
         }));
     }
     let office = Arc::new(Office::new(listener, all));
@@ -181,6 +198,7 @@ pub(super) fn start(handover: Handover, mut parts: Parts) -> io::Result<()> {
 /// The tree with its placeholders: an inode each, whatever it will be called.
 fn tree(root: OwnedFd, parts: &Parts) -> io::Result<Tree> {
     let mut tree = Tree::open(root, parts.numbers.clone(), parts.record_key.clone())?;
+    tree.host.clone_from(&parts.host);
     for (path, memory) in &parts.files {
         tree.serve(path, Served::Memory(memory.try_clone()?))?;
     }
@@ -201,6 +219,8 @@ fn tree(root: OwnedFd, parts: &Parts) -> io::Result<Tree> {
 enum Answer {
     /// The kernel does the call itself.
     GoOn,
+    /// Likewise, and the caller stays readable after it.
+    ChangeIds(Traced),
     Value(i64),
     Error(i32),
     Descriptor {
@@ -229,6 +249,10 @@ struct Service {
     memories: Memories,
     /// Where users are kept, who processes are.
     identity: Option<Arc<Identity>>,
+    /// Somebody else keeps who owns what.
+    is_owner_kept: bool,
+    /// Processes that changed their ids stay readable, and what they fork.
+    revives: bool,
 }
 
 impl Part for Service {

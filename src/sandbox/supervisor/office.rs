@@ -17,6 +17,12 @@ pub(super) trait Part: Send + Sync {
     fn answer(&self, listener: &OwnedFd, notification: &Notification, turn: &mut Turn<'_>) -> Option<Answer>;
 }
 
+impl<P: Part> Part for Arc<P> {
+    fn answer(&self, listener: &OwnedFd, notification: &Notification, turn: &mut Turn<'_>) -> Option<Answer> {
+        self.as_ref().answer(listener, notification, turn)
+    }
+}
+
 /// The right to wait for calls. A call wakes all that wait, so only one does; it
 /// keeps that right while it answers what is answered at once, which is nearly
 /// everything.
@@ -86,6 +92,11 @@ impl Office {
         let (listener, id) = (self.listener.as_fd(), notification.id);
         match answer {
             Answer::GoOn => raw::go_on(listener, id),
+            Answer::ChangeIds(traced) => {
+                let gone_on = raw::go_on(listener, id);
+                traced.make_dumpable();
+                gone_on
+            }
             Answer::Value(value) => raw::answer(listener, id, Ok(value)),
             Answer::Error(errno) => raw::answer(listener, id, Err(errno)),
             Answer::Descriptor { fd, close_on_exec } => {

@@ -2,11 +2,13 @@
 //!
 //! Nothing here opens anything; a [`Node`] says what may be opened and how.
 
+use std::borrow::Cow;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use nix::libc;
 
+use super::host;
 use super::task::{Identity, is_of_run, read_link};
 use super::walk::Tree;
 
@@ -18,7 +20,7 @@ pub(super) enum Node {
     /// A file that may be read as it is.
     File { path: String, writable: bool },
     /// A file with a content of ours.
-    Made { content: &'static str },
+    Made { content: Cow<'static, str> },
     /// A file (`stat`, `status`) with numbers to translate, of a thread.
     Numbered { path: String, name: String, task: i32 },
     /// A link inside /proc.
@@ -158,6 +160,7 @@ pub(super) fn node(tree: &Tree, path: &Path, thread: i32) -> io::Result<Node> {
         }
         [first, rest @ ..] => match first.parse::<i32>() {
             Ok(process) => of_process(tree, process, rest, thread),
+            Err(_) if text == host::IN_PROC => Ok(Node::Made { content: format!("{}\n", tree.host).into() }),
             Err(_) => of_all(text),
         },
     }
@@ -202,8 +205,8 @@ fn of_process(tree: &Tree, shown: i32, rest: &[&str], thread: i32) -> io::Result
         ["task" | "fd" | "fdinfo" | "net"] => {
             Ok(Node::Listing { path: joined(), shown: format!("{shown}/{}", rest.join("/")) })
         }
-        ["mounts"] if !numbers.differ() => Ok(Node::Made { content: MOUNTS }),
-        ["mountinfo"] if !numbers.differ() => Ok(Node::Made { content: MOUNTINFO }),
+        ["mounts"] if !numbers.differ() => Ok(Node::Made { content: MOUNTS.into() }),
+        ["mountinfo"] if !numbers.differ() => Ok(Node::Made { content: MOUNTINFO.into() }),
         ["mounts" | "mountinfo" | "mountstats"] => Ok(Node::File { path: joined(), writable: false }),
         ["cwd" | "root" | "exe"] => place(joined(), thread, process),
         ["fd", number] if is_number(number) => place(joined(), thread, process),

@@ -19,6 +19,8 @@ use nix::unistd::Pid;
 use rustix::process::{Gid, Uid};
 use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
+use crate::sandbox::tracing::Traced;
+
 /// Longest path, with its end (PATH_MAX).
 const LONGEST: usize = 4096;
 const PAGE: u64 = 4096;
@@ -129,8 +131,9 @@ fn act_as<T>(identity: &Identity, action: impl FnOnce() -> io::Result<T>) -> io:
 }
 
 impl Memories {
-    /// Keeps the memory of `thread`'s process open: the last chance.
-    pub(super) fn keep(&self, thread: i32) -> io::Result<()> {
+    /// Keeps the memory of `thread`'s process open: the last chance. If it is not
+    /// there any more, the number is somebody else's.
+    pub(super) fn keep(&self, thread: i32, is_there: impl Fn() -> bool) -> io::Result<()> {
         let process = Identity::of(thread)?.process;
         // A panic elsewhere leaves the table whole.
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -138,6 +141,7 @@ impl Memories {
         kept.retain(|process, _| Path::new(&format!("/proc/{process}")).exists());
         let memory = File::options().read(true).write(true).open(format!("/proc/{process}/mem"));
         match memory {
+            Ok(_) if !is_there() => Ok(()),
             Ok(memory) => {
                 kept.insert(process, Arc::new(memory));
                 Ok(())
@@ -253,6 +257,12 @@ impl Memories {
 /// Looks at a file of a process, as root, then as the process itself.
 pub(super) fn look_at<T>(thread: i32, look: impl Fn() -> io::Result<T>) -> io::Result<T> {
     try_both(thread, look)
+}
+
+/// Traces a thread while its call is answered; refused where ptrace(2) is, and
+/// where another one of the RUN traces it.
+pub(super) fn trace(thread: i32) -> io::Result<Traced> {
+    try_both(thread, || Traced::seize(thread))
 }
 
 /// The number of its controlling terminal, as stat(2) has it; 0: none.

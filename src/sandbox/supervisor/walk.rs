@@ -45,6 +45,8 @@ pub(super) struct Tree {
     pub(super) terminals: Terminals,
     pub(super) aliases: Aliases,
     pub(super) numbers: Numbers,
+    /// The host name to tell.
+    pub(super) host: String,
     record_key: Option<Key>,
 }
 
@@ -98,6 +100,7 @@ impl Tree {
             terminals: Terminals::default(),
             aliases: Aliases::default(),
             numbers,
+            host: String::new(),
             record_key,
         })
     }

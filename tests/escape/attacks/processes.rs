@@ -226,7 +226,22 @@ pub fn thread_bomb(_: &Target) -> Done {
 }
 
 pub fn shared_memory(target: &Target) -> Done {
-    let id = raw::call(libc::SYS_shmget, &[target.memory_key as usize, 0, 0])?;
+    attach(target, raw::call(libc::SYS_shmget, &[target.memory_key as usize, 0, 0])?)
+}
+
+/// Whoever has no key goes through all there are.
+pub fn shared_memory_by_number(target: &Target) -> Done {
+    const SHM_STAT: usize = 13;
+    let mut status = [0_u64; 64];
+    for index in 0..1000 {
+        let found = raw::call(libc::SYS_shmctl, &[index, SHM_STAT, status.as_mut_ptr().addr()]);
+        // The kernel's numbers of the first objects are small, too. Others have some.
+        let _ = attach(target, found.unwrap_or(index));
+    }
+    Ok(())
+}
+
+fn attach(target: &Target, id: usize) -> Done {
     let place = raw::call(libc::SYS_shmat, &[id, 0, libc::SHM_RDONLY as usize])?;
     let mut bytes = vec![0; target.length];
     let remote = [RemoteIoVec { base: place, len: target.length }];

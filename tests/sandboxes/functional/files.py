@@ -4,6 +4,7 @@ import ctypes
 import errno
 import fcntl
 import os
+import socket
 import stat
 import struct
 import subprocess
@@ -207,15 +208,30 @@ def _():
         fails([errno.EEXIST], os.setxattr, path, "user.one", b"3", os.XATTR_CREATE)
         os.removexattr(path, "user.one")
         fails([errno.ENODATA], os.getxattr, path, "user.one")
+    os.symlink("f", "l")
+    equal(os.getxattr("l", "user.large"), b"v" * 2000)
+    # A link has no attributes of users: what is refused is named.
+    fails([errno.EPERM, errno.EOPNOTSUPP], os.setxattr, "l", "user.own", b"1", follow_symlinks=False)
+    equal([name for name in os.listxattr("l", follow_symlinks=False) if name.startswith("user.")], [])
+    os.setxattr("l", "user.through", b"link")
+    descriptor = os.open("f", os.O_RDONLY)
+    equal((os.getxattr(descriptor, "user.through"), os.getxattr(f"/proc/self/fd/{descriptor}", "user.through")), (b"link", b"link"))
+    os.rename("d", "e")
+    equal(len(os.getxattr("e", "user.large")), 2000)
+    said("cp", "-a", "f", "g")
+    equal(os.getxattr("g", "user.through"), b"link")
+    fails([errno.ERANGE], call, "getxattr", b"f", b"user.large", ctypes.create_string_buffer(10), 10)
+    fails([errno.ENOENT], os.listxattr, "nothing")
 
 
 @check("copied xattrs", "root", "user")
 def _():
-    # A file of the base with several names, and one that was made here.
+    # A file of the base with several names, and one that was made here; lists by
+    # descriptor may show what coracle keeps there, copies have none of it.
     for path in ["/usr/bin/perl", "f"]:
         if path == "f":
             write("f")
-            os.setxattr("f", "user.mine", b"1")
+            os.setxattr("f", "user.mine", b"1" * 50)
         elif not os.path.exists(path):
             continue
         names = [name for name in os.listxattr(path)]
@@ -224,8 +240,9 @@ def _():
         equal(os.listxattr("g"), names)
         with open("g") as file:
             equal(os.listxattr(file.fileno()), names)
-            os.setxattr(file.fileno(), "user.by-descriptor", b"2")
-        equal(os.getxattr("g", "user.by-descriptor"), b"2")
+            for value in [b"2", b"2" * 100]:
+                os.setxattr(file.fileno(), "user.by-descriptor", value)
+                equal(os.getxattr("g", "user.by-descriptor"), value)
         os.unlink("g")
 
 
@@ -259,15 +276,46 @@ def _():
     fails([errno.ENAMETOOLONG], os.stat, "x/" * 2100)
 
 
+@check("a path of 4,000 bytes", "root", "user")
+def _():
+    top = os.getcwd()
+    name, depth = "n" * 99, (4_000 - len(top)) // 100
+    for _ in range(depth):
+        os.mkdir(name)
+        os.chdir(name)
+    path = top + f"/{name}" * depth
+    equal((os.getcwd(), len(path) > 3_800), (path, True))
+    write("bottom", "deep")
+    equal((read("bottom"), read(f"{path}/bottom")), ("deep", "deep"))
+    os.symlink("bottom", "l")
+    os.rename("l", "m")
+    equal(os.readlink(f"{path}/m"), "bottom")
+    os.chmod(f"{path}/bottom", 0o711)
+    said("cp", "/bin/true", "program")
+    said("./program"), said(f"{path}/program")
+    equal(said("/bin/pwd").strip(), path)
+    os.mkdir(f"{path}/d")
+    os.chdir(f"{path}/d")
+    equal(sorted(os.listdir("..")), ["bottom", "d", "m", "program"])
+    equal(os.path.samefile("/proc/self/cwd", "."), True)
+    os.chdir(top)
+    said("rm", "-r", name)
+
+
 @check("big directories", "root", "user")
 def _():
     os.mkdir("d")
     here = os.open("d", os.O_RDONLY)
-    for number in range(3_000):
+    for number in range(20_000):
         os.close(os.open(f"file-{number}", os.O_CREAT | os.O_WRONLY, 0o644, dir_fd=here))
-    equal(len(os.listdir("d")), 3_000)
-    equal(sum(1 for _ in os.scandir("d")), 3_000)
-    said("rm", "-r", "d")
+    equal(len(os.listdir("d")), 20_000)
+    # Entries that go while somebody reads neither repeat nor hide others.
+    seen = []
+    for entry in os.scandir("d"):
+        seen.append(entry.name)
+        os.unlink(entry.path)
+    equal((len(seen), len(set(seen)), os.listdir("d")), (20_000, 20_000, []))
+    os.rmdir("d")
     fails([errno.ENOENT], os.stat, "d")
 
 
@@ -309,22 +357,67 @@ def _():
     equal((os.lstat("l").st_mtime_ns, os.stat("f").st_mtime_ns), (2_000_000_000, 987_654_321_987_654_321))
 
 
+def watched(path, act, mask=0xFFF, flags=0):
+    """What inotify(7) tells of `path` while `act` happens."""
+    watcher = call("inotify_init1", os.O_CLOEXEC | os.O_NONBLOCK)
+    call("inotify_add_watch", watcher, path.encode(), mask | flags)
+    act()
+    events = []
+    while True:
+        try:
+            data = os.read(watcher, 65536)
+        except BlockingIOError:
+            os.close(watcher)
+            return events
+        while data:
+            _, mask, cookie, length = struct.unpack_from("iIII", data)
+            events.append((mask, data[16 : 16 + length].rstrip(b"\0"), cookie))
+            data = data[16 + length :]
+
+
 @check("inotify", "root", "user")
 def _():
     os.mkdir("d")
-    watcher = call("inotify_init1", os.O_CLOEXEC)
-    everything = 0xFFF
-    call("inotify_add_watch", watcher, b"d", everything)
-    write("d/f")
-    os.rename("d/f", "d/g")
-    os.unlink("d/g")
-    events, data = set(), os.read(watcher, 65536)
-    while data:
-        _, mask, _, length = struct.unpack_from("iIII", data)
-        events.add((mask & everything, data[16 : 16 + length].rstrip(b"\0")))
-        data = data[16 + length :]
-    for wanted in [(0x100, b"f"), (0x40, b"f"), (0x80, b"g"), (0x200, b"g")]:
-        assert wanted in events, f"{wanted} not in {events}"
+    write("d/old")
+
+    def act():
+        write("d/f")
+        read("d/f")
+        os.chmod("d/f", 0o600)
+        os.rename("d/f", "d/g")
+        os.link("d/g", "d/h")
+        os.unlink("d/g")
+        os.mkdir("d/e")
+        os.rmdir("d/e")
+        os.rename("d/h", "gone")
+        os.listdir("d")
+
+    told = watched("d", act)
+    for mask, wanted in [(0x100, b"f"), (0x20, b"f"), (0x2, b"f"), (0x8, b"f"), (0x1, b"f"), (0x10, b"f"), (0x4, b"f"),
+                         (0x40, b"f"), (0x80, b"g"), (0x100, b"h"), (0x200, b"g"), (0x40000100, b"e"), (0x40000200, b"e"),
+                         (0x40, b"h"), (0x40000020, b"")]:
+        assert (mask, wanted) in [(found, name) for found, name, _ in told], f"{mask:#x} {wanted} not in {told}"
+    cookies = {(mask, name): cookie for mask, name, cookie in told if mask & 0xC0}
+    equal(cookies[(0x40, b"f")], cookies[(0x80, b"g")])
+    assert cookies[(0x40, b"h")] != cookies[(0x40, b"f")]
+
+
+@check("inotify of what is watched itself", "root", "user")
+def _():
+    write("f")
+    # IN_MOVE_SELF, IN_ATTRIB (its last name goes), IN_DELETE_SELF, IN_IGNORED.
+    told = [mask for mask, _, _ in watched("f", lambda: (os.rename("f", "g"), os.unlink("g")))]
+    equal(told, [0x800, 0x4, 0x400, 0x8000])
+    write("f")
+    descriptor = os.open("f", os.O_WRONLY)
+    # Through /proc, and once only (IN_ONESHOT).
+    told = watched(f"/proc/self/fd/{descriptor}", lambda: (os.write(descriptor, b"1"), os.write(descriptor, b"2")), 0x2, 0x80000000)
+    equal([mask for mask, _, _ in told], [0x2, 0x8000])
+    os.mkdir("d")
+    os.symlink("d", "l")
+    fails([errno.ENOTDIR, errno.ELOOP], watched, "l", lambda: None, 0x2, 0x3000000)
+    fails([errno.ENOTDIR], watched, "f", lambda: None, 0x2, 0x1000000)
+    fails([errno.ENOENT], watched, "nothing", lambda: None)
 
 
 @check("file locks", "root", "user")
@@ -396,3 +489,34 @@ def _():
     [thread.join() for thread in threads]
     equal(errors, [])
     equal(sorted(os.listdir("d")), [str(number) for number in range(8)])
+
+
+@check("making what /proc leads to", "root", "user")
+def _():
+    os.mkdir("d")
+    here = os.open("d", os.O_RDONLY | os.O_DIRECTORY)
+    for way in [f"/proc/self/fd/{here}", f"/dev/fd/{here}", "/proc/self/cwd/d", f"/proc/self/root{os.getcwd()}/d"]:
+        os.mkdir(f"{way}/e", 0o700)
+        equal(oct(os.stat("d/e").st_mode), "0o40700")
+        os.mkdir(f"{way}/e/slash/")
+        fails([errno.EEXIST], os.mkdir, f"{way}/e")
+        fails([errno.ENOENT], os.mkdir, f"{way}/nothing/e")
+        write(f"{way}/f", "content")
+        os.truncate(f"{way}/f", 4)
+        equal(read("d/f"), "cont")
+        fails([errno.EISDIR], os.truncate, f"{way}/e", 0)
+        os.symlink("f", f"{way}/l")
+        equal(os.readlink("d/l"), "f")
+        fails([errno.EEXIST], os.symlink, "f", f"{way}/l")
+        server = socket.socket(socket.AF_UNIX)
+        server.bind(f"{way}/s")
+        server.listen()
+        socket.socket(socket.AF_UNIX).connect(f"{way}/s")
+        fails([errno.EADDRINUSE], socket.socket(socket.AF_UNIX).bind, f"{way}/s")
+        equal(sorted(os.listdir("d")), ["e", "f", "l", "s"])
+        said("rm", "-r", "d/e", "d/f", "d/l", "d/s")
+    if os.getuid():
+        os.chdir("/")
+        fails([errno.EACCES], os.mkdir, "/proc/self/cwd/mine")
+        fails([errno.EACCES], os.symlink, "x", "/proc/self/root/usr/mine")
+        fails([errno.EACCES, errno.EPERM], os.truncate, "/proc/self/cwd/etc/passwd", 0)
