@@ -256,8 +256,6 @@ def _():
         fails([errno.EPERM], os.utime, "writable", (1, 1))
         os.utime("writable")
         fails([errno.EACCES], os.setxattr, "theirs", "user.x", b"1")
-        os.setxattr("writable", "user.x", b"1")
-        fails([errno.EPERM], os.setxattr, "writable", "security.capability", struct.pack("<5I", 0x2000001, 1, 0, 0, 0))
         for path in ["theirs", "writable"]:
             fails([errno.EPERM], os.chmod, path, 0o600)
             fails([errno.EPERM], os.chown, path, UID, GID)
@@ -267,6 +265,19 @@ def _():
         fails([errno.EPERM], os.mknod, "/tmp/never", stat.S_IFCHR | 0o666, os.makedev(1, 3))
 
     as_user(deed)
+    # A program of its own: who drops without one sets no attribute on `chroot`.
+    script = """
+import errno, os, struct
+os.setxattr("writable", "user.x", b"1")
+try:
+    os.setxattr("writable", "security.capability", struct.pack("<5I", 0x2000001, 1, 0, 0, 0))
+except OSError as error:
+    assert error.errno == errno.EPERM, error
+else:
+    raise AssertionError("it worked")
+"""
+    said("setpriv", f"--reuid={UID}", f"--regid={GID}", "--clear-groups", "python3", "-c", script)
+    equal(os.getxattr("writable", "user.x"), b"1")
 
 
 @check("an id for files alone")
