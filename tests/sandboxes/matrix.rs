@@ -43,11 +43,9 @@ struct First {
 /// Checks of `functional/` that are known to fail, and where: a group is `root:`,
 /// `user:` or both. One that passes is an error too: it must leave the list.
 const GAPS: &[(&[&str], &str)] = &[
-    (&SINGLE, "a drop of one thread's, and of all"),
     // To the kernel every process is the one id that there is.
     (&SINGLE, "user: a signal says who sent it"),
     (&SINGLE, "user: whose System V objects are"),
-    (&SINGLE, "user: times of foreign files are not everybody's"),
     // Nothing there would keep the owner.
     (&SINGLE, "making what /proc leads to"),
 ];
