@@ -1,7 +1,9 @@
 """One PASS or FAIL line for each check, and a count at the end, so that a run
 that broke off shows. Each check is a process with a directory of its own."""
 
+import errno
 import os
+import pty
 import shutil
 import signal
 import sys
@@ -67,6 +69,22 @@ def one(function):
 
 def main(*modules):
     run(sys.argv[1])
+
+
+def on_terminal(*command):
+    """What it writes to a terminal of its own; it must end with 0."""
+    child, leader = pty.fork()
+    if child == 0:
+        os.execvp(command[0], command)
+    text = b""
+    try:
+        while part := os.read(leader, 1000):
+            text += part
+    except OSError as error:
+        equal(error.errno, errno.EIO)
+    os.close(leader)
+    equal(os.waitpid(child, 0)[1], 0)
+    return text
 
 
 def fails(errors, function, *arguments, **named):

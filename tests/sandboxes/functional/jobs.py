@@ -12,7 +12,7 @@ import subprocess
 import time
 
 from files import call, libc, read, said, write
-from harness import check, equal, fails
+from harness import check, equal, fails, on_terminal
 from sockets import forked
 
 SECRET = "coracle-left-behind"
@@ -27,17 +27,8 @@ def until(condition, seconds=5):
 
 @check("a shell's jobs on a terminal", "root", "user")
 def _():
-    child, leader = pty.fork()
-    if child == 0:
-        os.execvp("bash", ["bash", "--norc", "-ic", "set -m; sleep 20 & kill -STOP %1; sleep 0.1; jobs; kill -CONT %1; "
-                           "kill %1; wait %1; echo status $?; echo done"])
-    text = b""
-    try:
-        while part := os.read(leader, 1000):
-            text += part
-    except OSError as error:
-        equal(error.errno, errno.EIO)
-    equal(os.waitpid(child, 0)[1], 0)
+    text = on_terminal("bash", "--norc", "-ic", "set -m; sleep 20 & kill -STOP %1; sleep 0.1; jobs; kill -CONT %1; "
+                       "kill %1; wait %1; echo status $?; echo done")
     assert b"Stopped" in text and b"status 143" in text and b"done" in text, text
 
 

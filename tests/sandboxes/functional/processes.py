@@ -8,7 +8,6 @@ import locale
 import mmap
 import multiprocessing
 import os
-import pty
 import pwd
 import resource
 import select
@@ -22,7 +21,7 @@ import time
 from multiprocessing import shared_memory
 
 from files import call, libc, read, said, write
-from harness import check, equal, fails
+from harness import check, equal, fails, on_terminal
 
 
 @check("/proc/self", "root", "user")
@@ -147,16 +146,7 @@ def _():
     with open(name, "w") as terminal:
         terminal.write("shown")
     equal(os.read(leader, 9), b"shown")
-    child, leader = pty.fork()
-    if child == 0:
-        os.execvp("sh", ["sh", "-c", "tty && echo controlled > /dev/tty"])
-    text = b""
-    try:
-        while part := os.read(leader, 1000):
-            text += part
-    except OSError as error:
-        equal(error.errno, errno.EIO)
-    equal(os.waitpid(child, 0)[1], 0)
+    text = on_terminal("sh", "-c", "tty && echo controlled > /dev/tty")
     assert b"/dev/pts/" in text and b"controlled" in text, text
 
 
